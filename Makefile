@@ -1,0 +1,42 @@
+# Targets for people. Everything is installed into .venv from requirements.lock; nothing needs root or Docker.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+OUT ?= var/demo-reports
+WORKERS ?= 2
+
+.PHONY: demo dev test lint bench lock clean
+
+demo: $(INSTALLED)  ## Install, run the main job on generated bills, print where the reports are
+	$(BIN)/offgridflow demo --out $(OUT)
+
+dev: $(INSTALLED)  ## PostgreSQL, Dagster UI and daemon in one command; Ctrl-C stops everything
+	$(BIN)/offgridflow dev
+
+test: $(INSTALLED)  ## Install, run every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+
+lint: $(INSTALLED)  ## Formatting, lint, types, import contracts, Dagster definitions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/offgridflow factors verify
+	$(BIN)/dagster definitions validate -w workspace.yaml
+
+bench: $(INSTALLED)  ## CPU seconds, wall seconds and peak memory of `offgridflow estimate`
+	$(BIN)/python -m benchmarks
+
+$(INSTALLED): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+lock:  ## Resolve pyproject.toml again (needs uv)
+	uv pip compile -q pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --no-annotate --python-version 3.11 --universal -o requirements.lock
+
+clean:
+	rm -rf $(VENV) var

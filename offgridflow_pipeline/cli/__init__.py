@@ -1,0 +1,23 @@
+"""`offgridflow`: the command line. Commands import what they need when they run, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import typer
+
+from offgridflow_pipeline.cli import db, factors, tenant
+from offgridflow_pipeline.cli.demo import demo
+from offgridflow_pipeline.cli.dev import dev
+from offgridflow_pipeline.cli.estimate import estimate
+
+app = typer.Typer(
+    name="offgridflow",
+    help="Cloud bills in, greenhouse-gas reports an auditor can trace out.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.command()(estimate)
+app.command()(demo)
+app.command()(dev)
+app.add_typer(tenant.app, name="tenant")
+app.add_typer(factors.app, name="factors")
+app.add_typer(db.app, name="db")

@@ -1,0 +1,64 @@
+"""Which objects a person means by the INPUT arguments of a command: files, folders with deliveries, S3 prefixes.
+
+A folder or prefix is read as a connection is: manifests decide, only the newest delivery of a period counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from offgridflow_pipeline.connectors.reading import LocalObject
+
+Feed = Literal["cur", "cur2", "focus"]
+
+CONNECTION = "estimate"
+#: Deliveries are asked for by day; a billing period of any provider contains the first day of its month.
+_EVERY_PERIOD = tuple(date(year, month, 1) for year in range(2006, 2101) for month in range(1, 13))
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Billing objects on this machine; `notices` tell what was left out and why."""
+
+    objects: tuple[LocalObject, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all objects as delivered."""
+        return sum(item.path.stat().st_size for item in self.objects)
+
+
+def collect(inputs: Sequence[str], feed: Feed, folder: Path) -> Bill:
+    """The objects of the inputs; S3 objects are downloaded into `folder`.
+
+    Raises:
+        DeliveryError: an input does not exist, or a delivery is incomplete or changes while it is read.
+    """
+    from offgridflow_pipeline.connectors.connections import Connection
+    from offgridflow_pipeline.connectors.deliveries import deliveries
+    from offgridflow_pipeline.connectors.location import download
+    from offgridflow_pipeline.connectors.reading import LocalObject
+
+    objects: dict[str, LocalObject] = {}
+    notices: list[str] = []
+    for uri in inputs:
+        for delivery in deliveries(Connection(id=CONNECTION, kind=feed, uri=uri), _EVERY_PERIOD):
+            for stored in delivery.objects:
+                path = Path(stored.uri)
+                if stored.uri.startswith("s3://"):
+                    path = folder / f"{len(objects) + len(notices)}-{path.name}"
+                    download(stored, path)
+                with path.open("rb") as stream:
+                    sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                if sha256 in objects:
+                    notices.append(f"{stored.uri} has the same bytes as {objects[sha256].source}: counted once.")
+                    continue
+                objects[sha256] = LocalObject(path, stored.uri, sha256, delivery.version)
+    return Bill(tuple(objects.values()), tuple(notices))

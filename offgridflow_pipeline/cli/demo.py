@@ -1,0 +1,98 @@
+"""`offgridflow demo`: generated bills of two tenants through the main job, to validated reports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from offgridflow_pipeline.demo.generator import DemoTenant
+
+REPORT_SUFFIXES = (".pdf", ".xhtml", ".xbrl", ".zip")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for copies of the reports.")] = Path("var/demo-reports"),
+    months: Annotated[int, typer.Option(min=1, max=12, help="Months of bills.")] = 3,
+) -> None:
+    """Generate bills, run the main job on the embedded defaults, and print where the reports are."""
+    from offgridflow_pipeline.cli.dagster_home import prepare, project_root
+    from offgridflow_pipeline.database import cluster, embedded
+    from offgridflow_pipeline.demo.generator import generate
+    from offgridflow_pipeline.settings import load_settings
+
+    started = time.monotonic()
+    settings = load_settings()
+    ours = settings.database_url is None and not cluster.postgres_processes(settings.postgres_dir)
+    typer.echo("1/3 Generating bills of two tenants ...")
+    bills = generate(settings.data_dir / "demo" / "bills", months=months)
+    typer.echo("2/3 Preparing PostgreSQL and the Dagster instance ...")
+    environment = prepare(settings)
+    _connect(settings.connections_path, bills.connections_file)
+    environment["OFFGRIDFLOW_CONNECTIONS_FILE"] = str(settings.connections_path.resolve())
+    _register_tenants(bills.tenants)
+    try:
+        log = settings.data_dir / "demo" / "run.log"
+        typer.echo(f"3/3 Running the main job (log: {log}) ...")
+        with log.open("w", encoding="utf-8") as stream:
+            for tenant in bills.tenants:
+                code = subprocess.run(
+                    [sys.executable, "-m", "offgridflow_pipeline.defs.launch", tenant.slug, *bills.months],
+                    cwd=project_root(), env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False,
+                ).returncode  # fmt: skip
+                if code:
+                    typer.echo(f"The run of {tenant.slug} failed; the last lines of {log}:", err=True)
+                    typer.echo("\n".join(log.read_text(encoding="utf-8").splitlines()[-30:]), err=True)
+                    raise typer.Exit(1)
+    finally:
+        if ours:
+            embedded.stop(settings.postgres_dir)
+    _show(settings.data_dir / "reports", out, [t.slug for t in bills.tenants], bills.months)
+    typer.echo(
+        f"\nDone in {time.monotonic() - started:.0f} s. `offgridflow dev` shows the same runs in the Dagster UI."
+    )
+
+
+def _connect(path: Path, demonstration: Path) -> None:
+    """Add the demonstration's tenants to the connections file; other tenants in it stay."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for tenant, connections in json.loads(demonstration.read_text(encoding="utf-8")).items():
+        known[tenant] = [{**c, "uri": str((demonstration.parent / c["uri"]).resolve())} for c in connections]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _register_tenants(tenants: Sequence[DemoTenant]) -> None:
+    from offgridflow_pipeline.database.engine import connect
+    from offgridflow_pipeline.settings import load_settings
+
+    database = connect(load_settings())
+    try:
+        known = {row.slug for row in database.tenants.list()}
+        for tenant in tenants:
+            if tenant.slug not in known:
+                database.tenants.add(tenant.slug, tenant.display_name, lei=tenant.lei, currency=tenant.currency)
+    finally:
+        database.close()
+
+
+def _show(reports: Path, out: Path, tenants: Sequence[str], months: Sequence[str]) -> None:
+    for tenant in tenants:
+        typer.echo(f"\n{tenant}")
+        for month in months:
+            for source in sorted((reports / tenant / month).iterdir()):
+                if source.suffix in REPORT_SUFFIXES:
+                    target = out / tenant / source.name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, target)
+                    typer.echo(f"  {target}")

@@ -1,0 +1,106 @@
+"""Usage lines of a bill in temporary files, so that they can be read twice; memory stays bounded by the engine.
+
+For sums the twenty columns of the usage key travel as one text, which Parquet stores once per distinct key:
+hashing and splitting then happen per key, not per row. For the ledger itself lines are spooled as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import ibis
+
+from offgridflow_pipeline.cli.bills import CONNECTION
+from offgridflow_pipeline.connectors.reading import ReadLimits, extract, reading_errors
+from offgridflow_pipeline.lake import schemas
+from offgridflow_pipeline.usage.normalise import usage_lines
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+    from offgridflow_pipeline.cli.bills import Bill, Feed
+    from offgridflow_pipeline.lake.engine import Engine
+
+TENANT = "estimate"
+SEPARATOR = "\x1f"
+_TEXT = "_key_text"
+_KEY = schemas.USAGE_KEY_COLUMNS
+#: Columns that calculation reads whatever is asked for.
+_ALWAYS = ("usage_date", "BilledCost", "BillingCurrency", "RegionId", "x_NormQuantity")
+_RENAMED = {
+    "line_id": "x_LineId",
+    "source_object_sha256": "x_SourceObjectSha256",
+    "row_no": "x_SourceRow",
+    "billed_cost": "BilledCost",
+}
+_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
+
+
+class UnseparableKeyError(ValueError):
+    """A bill holds the control character U+001F, which separates the parts of a usage key."""
+
+
+@_builtin(name="split_part")
+def _part(text: str, separator: str, position: int) -> str:
+    raise NotImplementedError  # body of a builtin: the engine computes it
+
+
+def spooled_sources(
+    engine: Engine, bill: Bill, feed: Feed, ledger_columns: Sequence[str], limits: ReadLimits
+) -> ir.Table:
+    """Usage lines with what `ledger_columns` of emission_lines are made from, and the usage key.
+
+    Objects are read one after the other, so memory does not grow with their number.
+
+    Raises:
+        BillingObjectError: an object is refused; names file, row, column and cure.
+        UnseparableKeyError: a text of the bill holds U+001F.
+    """
+    table = schemas.FOCUS_BILLING_EXTRACT if feed == "focus" else schemas.AWS_BILLING_EXTRACT
+    wanted = [_RENAMED.get(name, name) for name in ledger_columns]
+    plain = [name for name in dict.fromkeys((*_ALWAYS, *wanted)) if name in schemas.USAGE_LINES.column_names]
+    # Line ids tell equal rows apart by counting them, so they need the rows of all objects at once.
+    whole = "x_LineId" in plain
+    parts = []
+    for item in bill.objects:
+        with reading_errors([item]):
+            rows = extract(engine, [item], table, tenant=TENANT, connection_id=CONNECTION, feed=feed, limits=limits)
+            parts.append(engine.spool(rows if whole else _compact(usage_lines(rows, feed), plain)))
+    united = _united(engine, parts)
+    if whole:
+        keyed = dict.fromkeys((*plain, *_KEY, "x_UsageKey"))
+        return engine.spool(usage_lines(united, feed).select(*keyed))
+    return _unpacked(engine, united)
+
+
+def _compact(lines: ir.Table, plain: Sequence[str]) -> ir.Table:
+    texts = [lines[name].cast("string").fill_null("") for name in _KEY]
+    return lines.select(*plain, **{_TEXT: ibis.literal(SEPARATOR).join(texts)})
+
+
+def _unpacked(engine: Engine, packed: ir.Table) -> ir.Table:
+    """The compact lines with the columns of the key split from its text again."""
+    text = packed[_TEXT]
+    separators = text.length() - text.replace(SEPARATOR, "").length()
+    found = engine.reader(packed.aggregate(most=separators.max())).read_all().to_pylist()[0]["most"]
+    if found is not None and found != len(_KEY) - 1:
+        raise UnseparableKeyError(
+            "A usage type, operation or description of the bill holds the control character U+001F: remove it."
+        )
+    kinds = ibis.Schema.from_pyarrow(schemas.USAGE_LINES.arrow_schema)
+    columns = {
+        name: _part(text, SEPARATOR, position).nullif("").cast(kinds[name])
+        for position, name in enumerate(_KEY, start=1)
+        if name not in packed.columns
+    }
+    return packed.mutate(x_UsageKey=text.hexdigest("md5"), **columns)
+
+
+def _united(engine: Engine, parts: Sequence[ir.Table]) -> ir.Table:
+    name = f"parts_{uuid4().hex[:12]}"
+    engine.connection.raw_sql(
+        f'CREATE VIEW "{name}" AS ' + " UNION ALL ".join(f'SELECT * FROM "{part.get_name()}"' for part in parts)
+    )
+    return engine.connection.table(name)

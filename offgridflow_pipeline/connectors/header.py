@@ -1,0 +1,128 @@
+"""Column names: canonical spelling, aliases, required columns. Columns are bound by name, never by position.
+
+The three spellings of AWS and the renames of FOCUS meet here (billing-feeds.md sections 4.2 and 7). What a
+column holds is not looked at.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from offgridflow_pipeline.connectors.errors import BillingObjectError
+from offgridflow_pipeline.lake import schemas
+
+Dialect = Literal["cur", "focus"]
+
+TAG_PREFIX = "resource_tags_"
+_DATA = Path(__file__).parent / "data"
+_TAG_HEADER = re.compile(r"^resource(?:Tags/|_tags_)")
+
+
+@dataclass(frozen=True, slots=True)
+class BoundHeader:
+    """Positions of an object's columns: by extract column, by tag key, and all others by canonical name."""
+
+    names: tuple[str, ...]
+    known: dict[str, int]
+    tags: dict[str, int]
+    other: dict[str, int]
+
+    def delivered_name(self, column: str) -> str:
+        """The header text of an extract column, for messages; the column itself when it was not delivered."""
+        return self.names[self.known[column]] if column in self.known else column
+
+
+def dialect(table: schemas.Table) -> Dialect:
+    """Which spelling rules the extract table follows."""
+    return "cur" if table.name == schemas.AWS_BILLING_EXTRACT.name else "focus"
+
+
+def canonical_cur(name: str) -> str:
+    """Snake form of a CUR header in any of its spellings.
+
+    ``lineItem/UsageAmount`` and ``line_item_usage_amount`` give the same; capitals split one by one
+    (``SavingsPlanARN`` -> ``savings_plan_a_r_n``).
+    """
+    text = name.strip().replace("/", "_").replace(":", "_")
+    if "_" in text and text == text.lower():
+        return text
+    text = re.sub(r"(?<=[A-Za-z0-9])(?=[A-Z])", "_", text)
+    return re.sub(r"_+", "_", text).lower()
+
+
+def bind(names: Sequence[str], table: schemas.Table, source: str) -> BoundHeader:
+    """Bind the header of an object to the extract's columns.
+
+    Two different headers that mean the same column: the first is bound, the second is kept among the others.
+
+    Raises:
+        BillingObjectError: the header is empty, a required column is missing, or a bound column occurs twice.
+    """
+    cleaned = tuple(n.replace("\ufeff", "").strip() for n in names)
+    if not any(cleaned):
+        raise BillingObjectError(source, "the header row is empty", "Deliver the object again", row=0)
+    spoken = dialect(table)
+    declared = {c.lower(): c for c in (schemas.CUR_COLUMNS if spoken == "cur" else schemas.FOCUS_COLUMNS)}
+    aliases = _aliases()[spoken]
+    known: dict[str, int] = {}
+    tags: dict[str, int] = {}
+    other: dict[str, int] = {}
+    for position, name in enumerate(cleaned):
+        key = canonical_cur(name) if spoken == "cur" else name.lower()
+        exact, target = declared.get(key), declared.get(key) or aliases.get(key)
+        if target and (target not in known or (exact and _is_alias(cleaned[known[target]], spoken, aliases))):
+            if target in known:  # ServiceProviderName wins over ProviderName (FOCUS 1.3 delivers both)
+                other[cleaned[known[target]]] = known[target]
+            known[target] = position
+        elif target and cleaned[known[target]] == name:
+            raise BillingObjectError(
+                source, "the column occurs twice", "Remove one of the two from the export", row=0, column=name
+            )
+        elif spoken == "cur" and key.startswith(TAG_PREFIX):
+            tags.setdefault(_TAG_HEADER.sub("", name), position)
+        elif name:
+            label = key if spoken == "cur" else name
+            other[label if label not in other else f"{label}#{position}"] = position
+    _require(known, spoken, source)
+    return BoundHeader(cleaned, known, dict(sorted(tags.items())), dict(sorted(other.items())))
+
+
+def _is_alias(name: str, spoken: Dialect, aliases: dict[str, str]) -> bool:
+    return (canonical_cur(name) if spoken == "cur" else name.lower()) in aliases
+
+
+def _require(known: dict[str, int], spoken: Dialect, source: str) -> None:
+    missing = [c for c in _required()[spoken] if c not in known]
+    if missing:
+        raise BillingObjectError(
+            source,
+            f"the required column {missing[0]} is missing (all missing: {', '.join(missing)})",
+            "Add it to the export's column selection, or choose the right format",
+            row=0,
+            column=missing[0],
+        )
+
+
+@cache
+def _aliases() -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {"cur": {}, "focus": {}}
+    for row in _rows("header_aliases.csv"):
+        found[row["dialect"]][row["alias"]] = row["column"]
+    return found
+
+
+@cache
+def _required() -> dict[str, tuple[str, ...]]:
+    rows = _rows("required_columns.csv")
+    return {d: tuple(r["column"] for r in rows if r["dialect"] == d) for d in ("cur", "focus")}
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (_DATA / name).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))

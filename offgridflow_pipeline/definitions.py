@@ -1,0 +1,31 @@
+"""The one object that Dagster loads. Wiring only; what is wired lives in `defs`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import dagster as dg
+
+# Read when events are written: a range run of 31 days would otherwise open a connection per event.
+os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")
+# MultiPartitionMapping and backfill_policy are beta in Dagster 1.13; we need both.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+from offgridflow_pipeline.defs.assets import daily, extracts, monthly, reports  # noqa: E402
+from offgridflow_pipeline.defs.checks import LAKE_CHECKS  # noqa: E402
+from offgridflow_pipeline.defs.io_manager import LakeIOManager  # noqa: E402
+from offgridflow_pipeline.defs.jobs import daily_emissions, monthly_report  # noqa: E402
+from offgridflow_pipeline.defs.resources import Platform  # noqa: E402
+from offgridflow_pipeline.defs.sensors.tenants import tenant_sync  # noqa: E402
+
+platform = Platform()
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules([extracts, daily, monthly, reports]),
+    asset_checks=[*LAKE_CHECKS, *reports.REPORT_CHECKS],
+    jobs=[daily_emissions, monthly_report],
+    sensors=[tenant_sync],
+    resources={"platform": platform, "lake_io": LakeIOManager(platform=platform)},
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,1 @@
+"""Assets in the order of the data: ingest, normalise, emissions, inventory, reports."""

@@ -1,0 +1,184 @@
+"""Report assets of a month: iXBRL, xBRL-XML, PDF and data pack from one fact table, then publication.
+
+Artefacts are drafts until `report_publication` has seen every blocking check pass: nothing invalid or
+half-written becomes visible.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from offgridflow_pipeline import __version__
+from offgridflow_pipeline.defs.artefacts import load_artefact, store_artefact
+from offgridflow_pipeline.defs.catalog import OWNERS, asset_tags, description
+from offgridflow_pipeline.defs.checks import Failures, verdict
+from offgridflow_pipeline.defs.partitions import (
+    days_of_month,
+    month_tenant,
+    monthly_backfill,
+    months_by_tenant,
+    split_key,
+)
+from offgridflow_pipeline.defs.resources import Platform
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from offgridflow_pipeline.reporting.profile import ReportProfile
+
+DRAFTS = ("report_pdf", "report_ixbrl", "report_xbrl", "report_datapack")
+Build = Callable[[Platform, "pa.Table", "ReportProfile", str, Path], Path]
+
+
+def profile_of(platform: Platform, tenant: str, run_id: str) -> "ReportProfile":
+    """Whom and what the report is about, from the tenants table and the pinned factor set."""
+    from offgridflow_pipeline.reporting.profile import ReportProfile
+
+    row = platform.database.tenants.get(tenant)
+    return ReportProfile(
+        tenant=tenant,
+        display_name=row.display_name,
+        lei=row.lei,
+        currency=row.currency,
+        run_id=run_id,
+        factor_set_name=f"{platform.factor_set.name} {platform.factor_set.semver}",
+    )
+
+
+def _partition(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> tuple[str, str]:
+    ((tenant, months),) = months_by_tenant(str(k) for k in context.partition_keys).items()
+    return tenant, months[0]
+
+
+def _artefact_asset(
+    name: str, meaning: str, kind: str, build: Build, after: tuple[str, ...] = ()
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=name,
+        group_name="6_reports",
+        partitions_def=month_tenant,
+        backfill_policy=monthly_backfill,
+        kinds={kind},
+        owners=OWNERS,
+        tags=asset_tags("low", pii=True),
+        ins={"report_facts": dg.AssetIn(input_manager_key="lake_io")},
+        deps=[dg.AssetDep(upstream) for upstream in after],
+        code_version=__version__,
+        description=description(
+            meaning, "month x tenant", "report_facts", "Read the message; the last published report stays."
+        ),
+    )
+    def artefact(
+        context: dg.AssetExecutionContext, platform: Platform, report_facts: dict[str, Any]
+    ) -> dg.MaterializeResult[None]:
+        tenant, month = _partition(context)
+        facts = platform.engine.to_arrow(report_facts[tenant].order_by("sort_order"))
+        with tempfile.TemporaryDirectory(prefix="ogf-report-") as folder:
+            path = build(platform, facts, profile_of(platform, tenant, context.run.run_id), month, Path(folder))
+            metadata = store_artefact(platform, tenant, month, name, path, context.run.run_id)
+        return dg.MaterializeResult(metadata=metadata)
+
+    return artefact
+
+
+def _file(profile: "ReportProfile", month: str, extension: str) -> str:
+    return f"offgridflow-{profile.tenant}-{month}.{extension}"
+
+
+def _ixbrl(_: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path) -> Path:
+    from offgridflow_pipeline.reporting.xbrl.ixbrl import build_ixbrl
+
+    return build_ixbrl(facts, profile, folder / _file(profile, month, "xhtml"))
+
+
+def _xbrl(_: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path) -> Path:
+    from offgridflow_pipeline.reporting.xbrl.instance import build_xbrl
+
+    return build_xbrl(facts, profile, folder / _file(profile, month, "xbrl"))
+
+
+def _pdf(platform: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path) -> Path:
+    from offgridflow_pipeline.reporting.pdf.document import build_pdf
+
+    with load_artefact(platform, profile.tenant, month, "report_ixbrl") as ixbrl:
+        return build_pdf(facts, profile, [ixbrl], folder / _file(profile, month, "pdf"))
+
+
+def _datapack(platform: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path) -> Path:
+    from offgridflow_pipeline.reporting.datapack import build_datapack
+
+    days = days_of_month(month)
+    tables = {
+        name: platform.engine.table(platform.lake.slice(profile.tenant, name, days))
+        for name in ("emission_lines", "scope_totals")
+    }
+    return build_datapack(
+        platform.engine, facts, tables, platform.factor_set, profile, folder / _file(profile, month, "datapack.zip")
+    )
+
+
+report_ixbrl = _artefact_asset(
+    "report_ixbrl", "The report as Inline XBRL, the accessible edition, over our own taxonomy.", "xbrl", _ixbrl
+)
+report_xbrl = _artefact_asset("report_xbrl", "The same facts as an xBRL-XML instance.", "xbrl", _xbrl)
+report_pdf = _artefact_asset(
+    "report_pdf", "The report as PDF/A-3b with the iXBRL embedded.", "pdf", _pdf, after=("report_ixbrl",)
+)
+report_datapack = _artefact_asset(
+    "report_datapack", "Ledger, totals, facts, factors and data dictionary as CSV and Parquet.", "zip", _datapack
+)
+
+
+def _validity_check(asset: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=asset,
+        name="valid",
+        description="Arelle, offline: no error, warning or inconsistency, and every fact was read back.",
+        blocking=True,
+        partitions_def=month_tenant,
+    )
+    def valid(context: dg.AssetCheckExecutionContext, platform: Platform) -> dg.AssetCheckResult:
+        from offgridflow_pipeline.reporting.xbrl.validation import validate
+
+        failing: Failures = {}
+        for key in (str(k) for k in context.partition_keys):
+            start, tenant = split_key(key)
+            with load_artefact(platform, tenant, start[:7], asset) as path:
+                result = validate(path, platform.settings)
+            if not result.valid:
+                failing[key] = f"{result.verdict}: " + "; ".join(result.messages[:5])
+        return verdict(context, platform, asset, "valid", failing)
+
+    return valid
+
+
+REPORT_CHECKS = [_validity_check("report_ixbrl"), _validity_check("report_xbrl")]
+
+
+@dg.asset(
+    group_name="6_reports",
+    partitions_def=month_tenant,
+    backfill_policy=monthly_backfill,
+    kinds={"postgres"},
+    owners=OWNERS,
+    tags=asset_tags("low"),
+    deps=[dg.AssetDep(name) for name in DRAFTS],
+    description=description(
+        "Makes the month's validated artefacts visible in the report register and in the reports folder.",
+        "month x tenant",
+        ", ".join(DRAFTS),
+        "The last published report stays visible; mend the failed check and re-run.",
+    ),
+)
+def report_publication(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+    """Publish what passed."""
+    from offgridflow_pipeline.defs.artefacts import publish
+
+    tenant, month = _partition(context)
+    paths = publish(platform, tenant, month, DRAFTS, context.run.run_id)
+    return dg.MaterializeResult(
+        metadata={"artefacts": len(paths), **{p.suffix.lstrip("."): dg.MetadataValue.path(str(p)) for p in paths}}
+    )

@@ -1,0 +1,34 @@
+"""Jobs: the daily chain from bills to totals, and the monthly chain from inventory to reports."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+DAILY_ASSETS = (
+    "aws_billing_extract",
+    "focus_billing_extract",
+    "usage_lines",
+    "emission_lines",
+    "scope_totals",
+    "daily_scope_totals",
+)
+MONTHLY_ASSETS = (
+    "ghg_inventory",
+    "report_facts",
+    "report_ixbrl",
+    "report_xbrl",
+    "report_pdf",
+    "report_datapack",
+    "report_publication",
+)
+
+daily_emissions = dg.define_asset_job(
+    "daily_emissions",
+    selection=dg.AssetSelection.assets(*DAILY_ASSETS),
+    description="Bills of the chosen days into usage lines, ledger, totals and the serving table.",
+)
+monthly_report = dg.define_asset_job(
+    "monthly_report",
+    selection=dg.AssetSelection.assets(*MONTHLY_ASSETS),
+    description="The month's inventory, facts, validated reports and their publication.",
+)

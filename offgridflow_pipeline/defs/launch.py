@@ -1,0 +1,56 @@
+"""Runs the main job without UI or daemon: ``python -m offgridflow_pipeline.defs.launch TENANT YYYY-MM...``.
+
+Used by ``offgridflow demo``: one daily range run and one report run per tenant and month, on the Dagster
+instance named by DAGSTER_HOME, so that the same runs are visible in the UI afterwards.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import dagster as dg
+
+from offgridflow_pipeline.definitions import defs
+from offgridflow_pipeline.defs.partitions import TENANT_PARTITIONS, days_of_month, valid_tenant
+from offgridflow_pipeline.defs.run_coordinator import TENANT_TAG
+
+
+def run_month(instance: dg.DagsterInstance, tenant: str, month: str) -> bool:
+    """Materialise all days of the month in one run, then the month's report; False when a run failed."""
+    days = days_of_month(month)
+    daily = defs.resolve_job_def("daily_emissions").execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        tags={
+            "dagster/asset_partition_range_start": f"{days[0]}|{tenant}",
+            "dagster/asset_partition_range_end": f"{days[-1]}|{tenant}",
+            TENANT_TAG: tenant,
+            "offgridflow/trigger": "demo",
+        },
+    )
+    if not daily.success:
+        return False
+    report = defs.resolve_job_def("monthly_report").execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        partition_key=f"{month}-01|{tenant}",
+        tags={TENANT_TAG: tenant, "offgridflow/trigger": "demo"},
+    )
+    return report.success
+
+
+def main(arguments: list[str]) -> int:
+    """Run each named month of the tenant; 1 as soon as a run fails."""
+    tenant, *months = arguments
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions(TENANT_PARTITIONS, [valid_tenant(tenant)])
+        for month in months:
+            sys.stdout.write(f"{tenant} {month}\n")
+            sys.stdout.flush()
+            if not run_month(instance, tenant, month):
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

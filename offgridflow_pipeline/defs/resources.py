@@ -1,0 +1,119 @@
+"""The platform resource: settings, lake, raw objects, engine, database and factor set of one run.
+
+Everything is opened on first use, so a run pays only for what its assets touch. Heavy libraries are
+imported here inside properties: every run worker imports this module.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from offgridflow_pipeline.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from offgridflow_pipeline.connectors.connections import Connection
+    from offgridflow_pipeline.database.engine import Database
+    from offgridflow_pipeline.factors.register import FactorSet
+    from offgridflow_pipeline.lake.engine import Engine
+    from offgridflow_pipeline.lake.objects import RawObjects
+    from offgridflow_pipeline.lake.tables import Lake
+
+
+@dataclass
+class _Opened:
+    """What this process has open. Dagster makes one Platform for assets and another inside the IO manager;
+    lazily evaluated tables of one can only be used with the other when both have the same engine."""
+
+    users: int = 0
+    engine: "Engine | None" = None
+    database: "Database | None" = None
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self.engine is not None:
+            self.engine.__exit__(None, None, None)
+            self.engine = None
+        if self.database is not None:
+            self.database.close()
+            self.database = None
+
+
+_opened = _Opened()
+
+
+class Platform(dg.ConfigurableResource["Platform"]):
+    """What assets reach outside of Dagster. One engine per run; closed when the run ends."""
+
+    as_of: str | None = None  # knowledge date of factor selection, ISO; empty = the day of the run
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Platform"]:
+        """Close engine and database connections when their last user ends."""
+        _opened.users += 1
+        try:
+            yield self
+        finally:
+            _opened.users -= 1
+            if not _opened.users:
+                _opened.close()
+
+    @property
+    def settings(self) -> Settings:
+        """The process-wide settings."""
+        return load_settings()
+
+    @property
+    def engine(self) -> "Engine":
+        """The run's query engine, memory bounded by the settings."""
+        if _opened.engine is None:
+            from offgridflow_pipeline.lake.engine import Engine
+
+            _opened.engine = Engine(
+                memory_mb=self.settings.engine_memory_mb, threads=self.settings.engine_threads
+            ).__enter__()
+        return _opened.engine
+
+    @property
+    def lake(self) -> "Lake":
+        """The Delta lake."""
+        from offgridflow_pipeline.lake.tables import Lake
+
+        return Lake(self.settings.lake_root, self.settings.lake_storage_options)
+
+    @property
+    def raw_objects(self) -> "RawObjects":
+        """Content-addressed store of raw billing objects and artefacts."""
+        from offgridflow_pipeline.lake.objects import RawObjects
+
+        return RawObjects(self.settings.lake_root, self.settings.lake_storage_options)
+
+    @property
+    def database(self) -> "Database":
+        """PostgreSQL, started on first use when embedded."""
+        if _opened.database is None:
+            from offgridflow_pipeline.database.engine import connect
+
+            _opened.database = connect(self.settings)
+        return _opened.database
+
+    @property
+    def factor_set(self) -> "FactorSet":
+        """The pinned factor set."""
+        from offgridflow_pipeline.factors.register import load_factor_set
+
+        return load_factor_set()
+
+    @property
+    def knowledge_date(self) -> date:
+        """Factors published after this day are not known to the run."""
+        return date.fromisoformat(self.as_of) if self.as_of else datetime.now(UTC).date()
+
+    def connections(self, tenant: str) -> "list[Connection]":
+        """Billing connections of the tenant, from the connections file."""
+        from offgridflow_pipeline.connectors.connections import load_connections
+
+        return load_connections(self.settings.connections_path).get(tenant, [])

@@ -1,0 +1,1 @@
+"""Sensors: short ticks that read the database and never a cloud."""

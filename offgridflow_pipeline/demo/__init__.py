@@ -1,0 +1,1 @@
+"""Generated bills for the demonstration, the tests and the benchmarks: realistic in shape, fictional in content."""

@@ -1,0 +1,106 @@
+"""Every setting of OffGridFlow, typed, in one place.
+
+Values come from the environment (prefix ``OFFGRIDFLOW_``) or a ``.env`` file in the current folder.
+Production refuses to start while a required secret is missing or still has its development value;
+the refusal names all of them at once. Nothing else reads ``os.environ`` for configuration.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEVELOPMENT_SECRET = "development-only"  # noqa: S105  refused in production
+MINIMUM_SECRET_LENGTH = 32
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; the message lists every reason and its cure."""
+
+
+class Settings(BaseSettings):
+    """All settings. Paths are relative to the folder the process was started in."""
+
+    model_config = SettingsConfigDict(env_prefix="OFFGRIDFLOW_", env_file=".env", extra="ignore", populate_by_name=True)
+
+    environment: Literal["development", "test", "production"] = "development"
+    data_dir: Path = Field(Path("var"), description="Home of the embedded PostgreSQL, lake and Dagster files.")
+    lake_uri: str = Field("", description="Root of the Delta lake; empty = <data_dir>/lake.")
+    lake_storage_options: dict[str, str] = Field(
+        default_factory=dict, description="Options for an object-store lake, as deltalake names them."
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("OFFGRIDFLOW_DATABASE_URL", "DATABASE_URL"),
+        description="PostgreSQL URL of an administrative role; empty = the embedded server.",
+    )
+    application_password: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SECRET), description="Password of the role the pipeline connects as."
+    )
+    engine_memory_mb: int = Field(512, ge=128, description="Memory limit of the embedded engine in MiB.")
+    engine_threads: int = Field(2, ge=1, le=256)
+    history_start: date = Field(date(2024, 1, 1), description="First day of the daily partitions.")
+    connections_file: Path | None = Field(
+        None, description="JSON file with the billing sources of each tenant; README.md shows its form."
+    )
+    maximum_object_bytes: int = Field(
+        64 * 2**30, description="Largest uncompressed size of one billing object; larger is refused."
+    )
+    maximum_compression_ratio: int = Field(1000, description="Uncompressed / compressed size that is refused.")
+    taxonomy_packages: Annotated[list[Path], NoDecode] = Field(default_factory=list)
+    validation_timeout_seconds: int = 120
+
+    @field_validator("taxonomy_packages", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+    @property
+    def connections_path(self) -> Path:
+        """The connections file: the named one, else connections.json in the data folder."""
+        return self.connections_file or self.data_dir / "connections.json"
+
+    @property
+    def lake_root(self) -> str:
+        """URI or absolute local path of the lake."""
+        return self.lake_uri or str((self.data_dir / "lake").resolve())
+
+    @property
+    def postgres_dir(self) -> Path:
+        """Data folder of the embedded PostgreSQL."""
+        return (self.data_dir / "postgres").resolve()
+
+    def refusals(self) -> list[str]:
+        """Reasons why these settings must not run in production, each with its cure."""
+        if self.environment != "production":
+            return []
+        found: list[str] = []
+        if self.database_url is None:
+            found.append("DATABASE_URL is missing: the embedded PostgreSQL is for development only.")
+        password = self.application_password.get_secret_value()
+        if password == DEVELOPMENT_SECRET or len(password) < MINIMUM_SECRET_LENGTH:
+            found.append(
+                "OFFGRIDFLOW_APPLICATION_PASSWORD is missing or weak: "
+                f"set at least {MINIMUM_SECRET_LENGTH} random characters."
+            )
+        if not self.lake_uri:
+            found.append("OFFGRIDFLOW_LAKE_URI is missing: name the durable lake, for example s3://bucket/lake.")
+        return found
+
+
+@cache
+def load_settings() -> Settings:
+    """The process-wide settings.
+
+    Raises:
+        SettingsError: in production, listing every missing or default secret in one message.
+    """
+    settings = Settings()
+    if refusals := settings.refusals():
+        raise SettingsError("OffGridFlow refuses to start in production:\n- " + "\n- ".join(refusals))
+    return settings

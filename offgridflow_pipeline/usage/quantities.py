@@ -1,0 +1,128 @@
+"""Billed quantity and unit -> canonical quantity and unit, in exact decimals (billing-feeds.md section 3).
+
+Divisors (seconds, minutes, bytes) go through integer long division, rounded half-even to 18 decimals; no
+float is in the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import ibis
+
+from offgridflow_pipeline.usage.expressions import DECIMAL, any_of, chosen
+from offgridflow_pipeline.usage.rules import unit_rules, units
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+_LIMB = 10**6
+_DAY_SECONDS = 86_400
+_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
+
+
+@_builtin(name="divide")
+def _quotient(dividend: int, divisor: int) -> int:
+    raise NotImplementedError  # body of a builtin: the engine computes it
+
+
+@_builtin(name="floor", signature=(("decimal(38, 18)",), "decimal(38, 0)"))
+def _floor(value: Decimal) -> Decimal:
+    raise NotImplementedError  # body of a builtin: the engine computes it
+
+
+@_builtin(name="multiply", signature=(("decimal(18, 18)", "decimal(19, 0)"), "decimal(37, 18)"))
+def _shifted(fraction: Decimal, power: Decimal) -> Decimal:
+    raise NotImplementedError  # body of a builtin: the engine computes it
+
+
+@_builtin(name="multiply", signature=(("decimal(19, 0)", "decimal(18, 18)"), "decimal(38, 18)"))
+def _scaled(count: Decimal, atto: Decimal) -> Decimal:
+    raise NotImplementedError  # body of a builtin: the engine computes it
+
+
+def unit_rule(unit: ir.Value) -> ir.Value:
+    """Name of the rule for a billed unit; null when no rule fits."""
+    name = unit.lower()
+    return ibis.cases(
+        (unit.isnull(), ibis.null("string")),
+        *((name == billed, ibis.literal(rule)) for billed, rule in units().items()),
+        else_=ibis.null("string"),
+    )
+
+
+def with_canonical_quantity(lines: ir.Table, quantity: str, rule_name: str) -> ir.Table:
+    """Add `x_NormQuantity`, `x_NormUnit` and `x_UnitRule`; all null without a rule.
+
+    `quantity` names a DECIMAL(38,18) column of `lines`, `rule_name` one made by `unit_rule`. Usage longer than a
+    day stays on its first day and is marked in `x_UnitRule`. The table is staged once, so that rows without a
+    divisor carry null into the long division: the engine computes shared parts of a case chain for every row,
+    but skips nulls quickly.
+    """
+    rule, billed = lines[rule_name], lines[quantity]
+    days = (lines.ChargePeriodEnd.epoch_seconds() - lines.ChargePeriodStart.epoch_seconds()) / _DAY_SECONDS
+    divisors = {r.name: r.divisor for r in unit_rules() if r.divisor != 1}
+    staged = lines.mutate(
+        _factor=_factor(rule, lines.usage_date),
+        _divisor=chosen(rule, divisors, kind="int64"),
+        _divided=ibis.cases(*((rule == name, billed) for name in divisors), else_=ibis.null(DECIMAL)),
+        x_NormUnit=chosen(rule, {r.name: r.norm_unit for r in unit_rules()}),
+        x_UnitRule=ibis.ifelse(
+            any_of((days > 1) & (lines.ChargeCategory == "Usage")), rule + ibis.literal("+multi_day"), rule
+        ),
+    )
+    norm = ibis.cases(
+        (staged._factor.isnull(), ibis.null(DECIMAL)),
+        (staged._divisor.notnull(), quotient(staged._divided, staged._divisor)),
+        (staged._factor == 1, staged[quantity]),
+        else_=(staged[quantity] * staged._factor).cast(DECIMAL),
+    )
+    return staged.mutate(x_NormQuantity=norm)
+
+
+def _factor(rule: ir.Value, day: ir.Value) -> ir.Value:
+    hours = hours_in_month(day)
+    multiplied = [r for r in unit_rules() if r.per_month or r.multiplier != 1]
+    return ibis.cases(
+        (rule.isnull(), ibis.null("int32")),
+        *(
+            (rule == r.name, hours * r.multiplier if r.per_month else ibis.literal(r.multiplier, type="int32"))
+            for r in multiplied
+        ),
+        else_=ibis.literal(1, type="int32"),
+    ).cast("int32")
+
+
+def hours_in_month(day: ir.Value) -> ir.Value:
+    """Hours of the calendar month (UTC) of a date."""
+    first = day.truncate("M").cast("date")
+    following = (first + ibis.interval(months=1)).cast("date")
+    return (following.delta(first, unit="day") * 24).cast("int32")
+
+
+def quotient(quantity: ir.Value, divisor: ir.Value) -> ir.Value:
+    """DECIMAL(38,18) / int64 below 4 x 10^12, exact and rounded half-even to 18 decimals.
+
+    Long division in base 10^6 on 64-bit integers: a remainder is below the divisor, so remainder x 10^6 +
+    digits stays below 4 x 10^18.
+    """
+    size = quantity.abs()
+    whole = _floor(size)
+    fraction = _shifted((size - whole).cast("decimal(18, 18)"), ibis.literal(Decimal(10**18), type="decimal(19, 0)"))
+    digits = fraction.cast("int64")
+    units_ = whole.cast("int64")
+    high = _quotient(digits, _LIMB * _LIMB)
+    middle = _quotient(digits, _LIMB) % _LIMB
+    step1 = (units_ % divisor) * _LIMB + high
+    step2 = (step1 % divisor) * _LIMB + middle
+    step3 = (step2 % divisor) * _LIMB + digits % _LIMB
+    last = _quotient(step3, divisor)
+    twice = (step3 % divisor) * 2
+    up = ibis.ifelse((twice > divisor) | ((twice == divisor) & (last % 2 == 1)), 1, 0)
+    atto = _quotient(step1, divisor) * (_LIMB * _LIMB) + _quotient(step2, divisor) * _LIMB + last + up
+    exact = _quotient(units_, divisor).cast(DECIMAL) + _scaled(
+        atto.cast("decimal(19, 0)"), ibis.literal(Decimal("1e-18"), type="decimal(18, 18)")
+    )
+    return ibis.ifelse(quantity < 0, -exact, exact).cast(DECIMAL)

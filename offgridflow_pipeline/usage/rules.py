@@ -1,0 +1,129 @@
+"""Rule data of normalisation: line item types, units, regions, providers; each row of `data` has a source."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+class RuleDataError(ValueError):
+    """A row of rule data contradicts another one."""
+
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class LineType:
+    """What an AWS line item type means (billing-feeds.md section 4.4)."""
+
+    name: str
+    charge_category: str
+    commitment_status: str | None
+    disposition: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRule:
+    """How a billed quantity becomes a canonical one.
+
+    Canonical quantity = billed quantity x multiplier, x hours of the calendar month if `per_month`; or billed
+    quantity / divisor.
+    """
+
+    name: str
+    norm_unit: str
+    multiplier: int
+    divisor: int
+    per_month: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoEmission:
+    """A usage row of AWS whose `column` contains `text` stands for no physical use."""
+
+    reason: str
+    column: str
+    text: str
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (DATA / name).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@cache
+def line_types() -> tuple[LineType, ...]:
+    """AWS line item types."""
+    return tuple(
+        LineType(
+            r["line_item_type"],
+            r["charge_category"],
+            r["commitment_status"] or None,
+            r["disposition"],
+            r["reason"] or None,
+        )
+        for r in _rows("line_types.csv")
+    )
+
+
+@cache
+def units() -> dict[str, str]:
+    """Billed unit, lower case -> name of its rule; the most frequent units first."""
+    return {r["unit"]: r["rule"] for r in _rows("units.csv")}
+
+
+@cache
+def unit_rules() -> tuple[UnitRule, ...]:
+    """Distinct unit rules, in the order of their most frequent unit.
+
+    Raises:
+        RuleDataError: two rows give one rule different numbers.
+    """
+    found: dict[str, UnitRule] = {}
+    for row in _rows("units.csv"):
+        rule = UnitRule(
+            row["rule"],
+            row["norm_unit"],
+            int(row["multiplier"]),
+            int(row["divisor"]),
+            row["per_month"] == "true",
+        )
+        if found.setdefault(rule.name, rule) != rule:
+            raise RuleDataError(f"units.csv: unit {row['unit']!r} gives rule {rule.name!r} other numbers.")
+        if rule.divisor != 1 and (rule.multiplier != 1 or rule.per_month):
+            raise RuleDataError(f"units.csv: rule {rule.name!r} both multiplies and divides; use one of them.")
+    return tuple(found.values())
+
+
+@cache
+def aws_no_emission() -> tuple[NoEmission, ...]:
+    """AWS usage rows that are money, mirrors or software."""
+    return tuple(NoEmission(r["reason"], r["column"], r["contains"]) for r in _rows("aws_no_emission.csv"))
+
+
+@cache
+def region_prefixes() -> dict[str, str]:
+    """AWS usage-type prefix -> region code."""
+    return {r["prefix"]: r["region"] for r in _rows("aws_region_prefixes.csv")}
+
+
+@cache
+def azure_regions() -> dict[str, str]:
+    """Azure display name, lower case without blanks -> region code."""
+    return {r["name"]: r["region"] for r in _rows("azure_regions.csv")}
+
+
+@cache
+def no_regions() -> tuple[str, ...]:
+    """Region texts, lower case without blanks, that name no place."""
+    return tuple(r["text"] for r in _rows("no_region.csv"))
+
+
+@cache
+def providers() -> dict[str, str]:
+    """Text a provider's name starts with, lower case -> provider code."""
+    return {r["starts_with"]: r["provider"] for r in _rows("providers.csv")}

@@ -1,0 +1,1 @@
+"""Tests of OffGridFlow: behaviour against real counterparts, no mocks of protocols."""

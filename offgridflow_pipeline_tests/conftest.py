@@ -1,0 +1,52 @@
+"""Fixtures shared by every room: a migrated database, an S3 server, an engine and a lake."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.lake.engine import Engine
+from offgridflow_pipeline.lake.tables import Lake
+from offgridflow_pipeline_tests.counterparts.postgres import migrated_database
+from offgridflow_pipeline_tests.counterparts.s3 import S3Server, s3_server
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Database]:
+    """A migrated database of this worker; tests add tenants of their own."""
+    with migrated_database() as opened:
+        yield opened
+
+
+@pytest.fixture
+def new_tenant(database: Database) -> Callable[[], str]:
+    """Adds a tenant of this test alone; returns its slug."""
+
+    def add() -> str:
+        return database.tenants.add(f"t-{uuid.uuid4().hex[:16]}", "Tenant of a test", currency="EUR").slug
+
+    return add
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3 server of this worker; tests make buckets of their own."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A small engine: 256 MiB, one thread."""
+    with Engine(memory_mb=256, threads=1, temp_dir=tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """An empty local lake."""
+    return Lake(str(tmp_path / "lake"))

@@ -1,0 +1,1 @@
+"""Real servers for tests: PostgreSQL, an S3 server. Each is started on free ports and ends with its session."""

@@ -1,0 +1,164 @@
+"""The main job on generated bills: from deliveries to published, validated reports, and what breaks it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from lxml import etree
+
+from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.demo.generator import DemoBills, generate
+from offgridflow_pipeline.reporting.xbrl import instance as xbrl_instance
+from offgridflow_pipeline_tests.defs.platform_run import PlatformRun, summed
+
+pytestmark = [pytest.mark.slow]
+MONTH = "2026-10"
+FIRST, LAST = date(2026, 10, 1), date(2026, 10, 31)
+
+
+@pytest.fixture(scope="module")
+def bills(tmp_path_factory: pytest.TempPathFactory) -> DemoBills:
+    return generate(tmp_path_factory.mktemp("bills"), months=1)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, database: Database, bills: DemoBills, tmp_path: Path) -> Iterator[PlatformRun]:
+    copy = tmp_path / "bills"
+    shutil.copytree(bills.root, copy)
+    known = {t.slug for t in database.tenants.list()}
+    for tenant in bills.tenants:
+        if tenant.slug not in known:
+            database.tenants.add(tenant.slug, tenant.display_name, lei=tenant.lei, currency=tenant.currency)
+    opened = PlatformRun(monkeypatch, database, tmp_path / "data", copy / bills.connections_file.name)
+    opened.add_tenants([t.slug for t in bills.tenants])
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_month_becomes_published_reports_whose_cost_and_rows_equal_the_bill(
+    run: PlatformRun, bills: DemoBills, database: Database, tmp_path: Path, position: int
+):
+    tenant = bills.tenants[position]
+    assert run.days(tenant.slug, FIRST, LAST).success
+    assert run.report(tenant.slug, MONTH).success
+    (control,) = tenant.controls
+    total = summed(run.totals(tenant.slug))
+    assert total["cost"] == control.billed_cost
+    assert total["lines"] == control.rows
+    published = {a.kind: a for a in database.report_register.list(tenant.slug, MONTH) if a.status == "published"}
+    assert set(published) == {"report_pdf", "report_ixbrl", "report_xbrl", "report_datapack"}
+    folder = tmp_path / "data" / "reports" / tenant.slug / MONTH
+    assert {p.suffix for p in folder.iterdir()} == {".pdf", ".xhtml", ".xbrl", ".zip"}
+    with zipfile.ZipFile(next(folder.glob("*.zip"))) as pack, pack.open("emission_lines.parquet") as ledger:
+        assert pq.read_table(ledger).num_rows == control.rows
+
+
+def test_totals_do_not_depend_on_the_order_of_days_nor_on_how_often_they_run(run: PlatformRun, bills: DemoBills):
+    tenant = bills.tenants[0].slug
+    days = [date(2026, 10, n) for n in (5, 2, 4, 3, 2, 5)]
+    for day in days:
+        assert run.days(tenant, day, day).success
+    one_by_one = run.totals(tenant)
+    for _ in range(2):
+        assert run.days(tenant, date(2026, 10, 2), date(2026, 10, 5)).success
+        assert run.totals(tenant) == one_by_one
+    by_account = run.totals(tenant, by=("SubAccountId",))
+    assert summed(by_account) == summed(one_by_one) == summed(run.totals(tenant, "emission_lines"))
+
+
+def test_a_damaged_delivery_leaves_the_old_days_and_the_other_tenant(run: PlatformRun, bills: DemoBills):
+    damaged, other = bills.tenants[1].slug, bills.tenants[0].slug
+    first, last = date(2026, 10, 1), date(2026, 10, 2)
+    assert run.days(damaged, first, last).success
+    before = run.totals(damaged)
+    connections = json.loads(Path(os.environ["OFFGRIDFLOW_CONNECTIONS_FILE"]).read_text())
+    root = Path(os.environ["OFFGRIDFLOW_CONNECTIONS_FILE"]).parent / connections[damaged][0]["uri"]
+    newest = max(root.rglob("*.csv.gz"))
+    for part in root.rglob("*.csv.gz"):
+        part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    failed = run.days(damaged, first, last)
+    assert not failed.success
+    message = str([e.message for e in failed.all_events if e.is_step_failure] + [
+        e.step_failure_data.error.message for e in failed.all_events if e.is_step_failure and e.step_failure_data.error
+    ])  # fmt: skip
+    assert ".csv.gz" in message or newest.name in message
+    assert run.totals(damaged) == before
+    assert run.days(other, first, last).success
+
+
+def test_a_planted_wrong_total_stops_the_run_before_publication(
+    run: PlatformRun, bills: DemoBills, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    tenant = bills.tenants[1].slug
+    assert run.days(tenant, FIRST, LAST).success
+    honest = xbrl_instance.written
+
+    def forged(out: Path, content: bytes) -> Path:
+        root = etree.fromstring(content)
+        totals = [n for n in root.iter() if isinstance(n.tag, str) and n.tag.endswith("}TotalEmissionsLocationBased")]
+        totals = totals or [
+            n for n in root.iter()
+            if isinstance(n.tag, str) and "Total" in n.tag and "Location" in n.tag and n.get("unitRef")
+        ]  # fmt: skip
+        totals[0].text = str(float(totals[0].text) + 1)
+        return honest(out, etree.tostring(root))
+
+    monkeypatch.setattr(xbrl_instance, "written", forged)
+    already = [a for a in database.report_register.list(tenant, MONTH) if a.status == "published"]
+    result = run.report(tenant, MONTH)
+    assert not result.success
+    evaluations = {(e.asset_key.to_user_string(), e.check_name): e.passed for e in result.get_asset_check_evaluations()}
+    assert evaluations["report_xbrl", "valid"] is False
+    assert "report_publication" not in {e.step_key for e in result.all_events if e.is_step_success}
+    assert [a for a in database.report_register.list(tenant, MONTH) if a.status == "published"] == already
+
+
+def test_a_run_worker_killed_in_mid_run_leaves_whole_days_and_the_retry_is_right(run: PlatformRun, bills: DemoBills):
+    tenant = bills.tenants[0].slug
+    script = (
+        "import sys, dagster as dg\n"
+        "from offgridflow_pipeline.defs.launch import run_month\n"
+        "from offgridflow_pipeline.defs.partitions import TENANT_PARTITIONS\n"
+        "i = dg.DagsterInstance.ephemeral(); i.add_dynamic_partitions(TENANT_PARTITIONS, [sys.argv[1]])\n"
+        "run_month(i, sys.argv[1], sys.argv[2])\n"
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-c", script, tenant, MONTH], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    ledger = Path(os.environ["OFFGRIDFLOW_DATA_DIR"]) / "lake" / tenant / "emission_lines"
+    deadline = time.monotonic() + 90
+    while not list(ledger.glob("usage_date=*")) and worker.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    assert list(ledger.glob("usage_date=*")), "the worker was not yet writing the ledger when it was killed"
+    committed = run.totals(tenant, "emission_lines") if list((ledger / "_delta_log").glob("*1.json")) else {}
+    assert len(committed) in (0, 31)
+    assert run.days(tenant, FIRST, LAST).success
+    (control,) = bills.tenants[0].controls
+    total = summed(run.totals(tenant, "emission_lines"))
+    assert total["cost"] == control.billed_cost
+    assert total["lines"] == control.rows
+
+
+def test_a_tenant_without_connections_is_refused_instead_of_emptied(run: PlatformRun, bills: DemoBills):
+    tenant = bills.tenants[0].slug
+    day = date(2026, 10, 1)
+    assert run.days(tenant, day, day).success
+    before = run.totals(tenant)
+    Path(os.environ["OFFGRIDFLOW_CONNECTIONS_FILE"]).write_text("{}")
+    assert not run.days(tenant, day, day).success
+    assert run.totals(tenant) == before

@@ -1,0 +1,1 @@
+"""Tests of the generated bills: deterministic, in the providers' layouts, with every kind of row."""
