@@ -40,6 +40,7 @@ def cur_lines(rows: ir.Table) -> ir.Table:
         _marketplace=marketplace.fill_null(False),
         _countable=chosen(kind, {t.name: t.disposition == "countable" for t in line_types()}, kind="boolean"),
         _region=ibis.coalesce(rows.product_region_code, rows.product_region),
+        _code=region_code(ibis.coalesce(rows.product_region_code, rows.product_region)),
     )
     judged = staged.mutate(
         x_DispositionReason=_reason(staged), _region_id=_region(staged), _instance_type=_instance_type(staged)
@@ -101,14 +102,24 @@ def _columns(rows: ir.Table) -> dict[str, Any]:
         "x_LineItemType": kind,
         "x_BillingEntity": rows.bill_billing_entity,
         "x_InstanceType": rows._instance_type.nullif(""),
-        "x_VCpus": decimal(rows.product_vcpu),
-        "x_MemoryGiB": decimal(rows.product_memory.replace(" GiB", "").replace(",", "")),
-        "x_GpuCount": decimal(rows.product_gpu),
+        **_numbers(rows),
         "x_SourceRegion": rows._region,
         "x_SourceUnit": rows.pricing_unit,
         "_rule": unit_rule(rows.pricing_unit),
         "x_DispositionReason": reason,
         "x_Disposition": ibis.ifelse(reason.isnull(), ibis.literal("countable"), ibis.literal("no_emission")),
+    }
+
+
+def _numbers(rows: ir.Table) -> dict[str, ir.Value]:
+    """Sizes of the instance, as decimals and as the texts they were read from."""
+    texts = {
+        "x_VCpus": rows.product_vcpu,
+        "x_MemoryGiB": rows.product_memory.replace(" GiB", ""),
+        "x_GpuCount": rows.product_gpu,
+    }
+    return {name: decimal(text.replace(",", "")) for name, text in texts.items()} | {
+        f"_text_{name}": text for name, text in texts.items()
     }
 
 
@@ -187,6 +198,9 @@ def _instance_type(rows: ir.Table) -> ir.Value:
 
 def _region(rows: ir.Table) -> ir.Value:
     """Stated region, else the usage type's prefix, else the zone without its letter (section 4.3); or empty."""
-    prefix = rows.line_item_usage_type.re_extract(_PREFIX, 1)
-    zone = rows.line_item_availability_zone.lower().re_extract(_ZONE, 1)
-    return ibis.coalesce(region_code(rows._region), looked_up(prefix, region_prefixes()), zone)
+    # Rows with a stated region carry null into the expressions: the engine runs those for every row.
+    unstated = rows._code.isnull()
+    metered = ibis.ifelse(unstated, rows.line_item_usage_type, ibis.null("string"))
+    zone = ibis.ifelse(unstated, rows.line_item_availability_zone, ibis.null("string"))
+    prefix = looked_up(metered.re_extract(_PREFIX, 1), region_prefixes())
+    return ibis.coalesce(rows._code, prefix, zone.lower().re_extract(_ZONE, 1))

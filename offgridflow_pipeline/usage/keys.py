@@ -32,8 +32,13 @@ def lineage(rows: ir.Table) -> dict[str, ir.Value]:
 
 
 def key_text(lines: ir.Table) -> ir.Value:
-    """Texts of `schemas.USAGE_KEY_COLUMNS`, null as empty, joined by U+001F."""
-    return _joined(lines, schemas.USAGE_KEY_COLUMNS)
+    """Texts of `schemas.USAGE_KEY_COLUMNS`, null as empty, joined by U+001F.
+
+    A mapping may provide the text a number was read from as ``_text_<column>``: printing decimals of 38 digits
+    costs more than the rest of the key.
+    """
+    sources = [f"_text_{c}" if f"_text_{c}" in lines.columns else c for c in schemas.USAGE_KEY_COLUMNS]
+    return _joined(lines, sources)
 
 
 def usage_key(text: ir.Value) -> ir.Value:
