@@ -98,6 +98,7 @@ def findings(connection: sa.Connection) -> list[str]:
         "definer": DEFINER_ROLE,
         "scope": _SCOPE,
     }
+    _name_in_full(connection)
     found: list[str] = []
     for promise, statement in _PROMISES.items():
         names = connection.execute(sa.text(statement), parameters).scalars()
@@ -107,4 +108,10 @@ def findings(connection: sa.Connection) -> list[str]:
 
 def tenant_tables(connection: sa.Connection) -> list[str]:
     """Every table that has a column tenant_id."""
+    _name_in_full(connection)
     return list(connection.execute(sa.text(f"{_TENANT_TABLES} order by 1")).scalars())
+
+
+def _name_in_full(connection: sa.Connection) -> None:
+    """Make the server print schema-qualified names: an administrator called ogf would see them without."""
+    connection.execute(sa.text("set local search_path = pg_catalog"))

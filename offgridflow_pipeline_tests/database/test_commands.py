@@ -47,7 +47,7 @@ def test_verify_fails_on_a_table_without_row_level_security(run: Run, database: 
         with database.admin_engine.begin() as connection:
             connection.exec_driver_sql("drop table public.leak")
     assert code == 1
-    assert "row level security is not enabled on leak" in output
+    assert "row level security is not enabled on public.leak" in output
 
 
 def test_tenants_are_added_and_listed(run: Run, new_tenant: Callable[[], str]) -> None:
