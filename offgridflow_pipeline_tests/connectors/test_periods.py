@@ -1,0 +1,101 @@
+"""Deliveries that cannot be used, beside deliveries that can; and deliveries of many objects."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from offgridflow_pipeline.connectors.connections import Connection
+from offgridflow_pipeline.connectors.deliveries import deliveries, survey
+from offgridflow_pipeline.connectors.errors import DeliveryError
+from offgridflow_pipeline.connectors.reading import OBJECTS_AT_ONCE, extract, extracts
+from offgridflow_pipeline.lake import schemas
+from offgridflow_pipeline.lake.engine import Engine
+from offgridflow_pipeline_tests.connectors.bills import cur_row, local_objects, write_bill, write_cur_delivery
+
+BOTH = [date(2026, 9, 30), date(2026, 10, 1)]
+
+
+def _connection(folder: Path, kind: str = "cur") -> Connection:
+    return Connection(id="billing", kind=kind, uri=str(folder))
+
+
+def test_an_unusable_period_does_not_hide_the_others(tmp_path: Path) -> None:
+    write_cur_delivery(tmp_path, [[cur_row()]], period="20260901-20261001")
+    broken = write_cur_delivery(tmp_path, [[cur_row()]], period="20261001-20261101")
+    (broken.parent / "report-00001.csv.gz").unlink()
+    found, refused = survey(_connection(tmp_path), BOTH)
+    assert [d.period_start for d in found] == [date(2026, 9, 1)]
+    assert [r.touches([date(2026, 10, 7)]) for r in refused] == [True]
+    assert not refused[0].touches([date(2026, 9, 30)])
+    with pytest.raises(DeliveryError, match="incomplete"):
+        deliveries(_connection(tmp_path), BOTH)
+    assert len(deliveries(_connection(tmp_path), BOTH[:1])) == 1
+
+
+def test_a_manifest_that_is_no_json_refuses_the_period_its_folder_names(tmp_path: Path) -> None:
+    write_cur_delivery(tmp_path, [[cur_row()]], period="20260901-20261001")
+    write_cur_delivery(tmp_path, [[cur_row()]], period="20261001-20261101").write_text("{")
+    found, refused = survey(_connection(tmp_path), BOTH)
+    assert [d.period_start for d in found] == [date(2026, 9, 1)]
+    assert refused[0].period is not None
+    assert refused[0].period.start == date(2026, 10, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"reportKeys": "report-00001.csv.gz", "billingPeriod": {"start": "20261001", "end": "20261101"}},
+        {"reportKeys": [7], "billingPeriod": {"start": "20261001", "end": "20261101"}},
+        {"reportKeys": []},
+        {"reportKeys": [], "billingPeriod": "October"},
+        {"blobs": [{"byteCount": 7}], "runInfo": {"startDate": "2026-10-01"}},
+    ],
+)
+def test_a_manifest_of_another_shape_is_refused_by_name(tmp_path: Path, content: dict[str, object]) -> None:
+    write_cur_delivery(tmp_path, [[cur_row()]]).write_text(json.dumps(content))
+    with pytest.raises(DeliveryError, match=r"report-Manifest\.json"):
+        deliveries(_connection(tmp_path), BOTH)
+
+
+def test_two_exports_of_one_bill_under_one_prefix_are_refused(tmp_path: Path) -> None:
+    write_cur_delivery(tmp_path / "hourly", [[cur_row()]])
+    shutil.copytree(tmp_path / "hourly", tmp_path / "daily")
+    with pytest.raises(DeliveryError, match="two exports of the same bill"):
+        deliveries(_connection(tmp_path), BOTH)
+    assert len(deliveries(_connection(tmp_path / "daily"), BOTH)) == 1
+
+
+def _many(folder: Path, count: int) -> list[Path]:
+    return [
+        write_bill(folder / f"part-{n}.csv.gz", [cur_row(lineItem__ResourceId=f"i-{n}-{k}") for k in range(3)])
+        for n in range(count)
+    ]
+
+
+def test_a_delivery_of_many_objects_fits_into_little_memory(tmp_path: Path) -> None:
+    objects = local_objects(_many(tmp_path, 30))
+    with Engine(memory_mb=256, threads=2, temp_dir=tmp_path) as engine:
+        rows = extract(engine, objects, schemas.AWS_BILLING_EXTRACT, tenant="acme", connection_id="billing", feed="cur")
+        found = engine.to_arrow(rows.select("source_object", "source_row", "line_item_resource_id")).to_pylist()
+    assert len(found) == 90
+    assert all(r["line_item_resource_id"].endswith(f"-{r['source_row'] - 1}") for r in found)
+
+
+def test_extracts_read_every_object_once_and_the_same_bytes_once(tmp_path: Path, engine: Engine) -> None:
+    paths = _many(tmp_path, OBJECTS_AT_ONCE + 2)
+    again = tmp_path / "again.csv.gz"
+    shutil.copyfile(paths[0], again)
+    tables = list(
+        extracts(
+            engine, local_objects([*paths, again]), schemas.AWS_BILLING_EXTRACT,
+            tenant="acme", connection_id="billing", feed="cur",
+        )
+    )  # fmt: skip
+    read = [set(engine.to_arrow(t.select("source_object"))[0].to_pylist()) for t in tables]
+    assert [len(r) for r in read] == [OBJECTS_AT_ONCE, 2]
+    assert set.union(*read) == {str(p) for p in paths}

@@ -1,0 +1,107 @@
+"""Microsoft's price blocks (billing-feeds.md section 5.5) and FOCUS of other providers."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from offgridflow_pipeline.lake.engine import Engine
+from offgridflow_pipeline.usage.normalise import usage_lines
+from offgridflow_pipeline_tests.connectors.bills import extracted, focus_row, write_bill
+
+
+def _line(engine: Engine, folder: Path, **changed: str) -> dict[str, object]:
+    path = write_bill(folder / "bill.csv", [focus_row(**changed)])
+    [line] = engine.to_arrow(usage_lines(extracted(engine, [path], "focus"), "focus")).to_pylist()
+    return line
+
+
+BLOCK = {"ConsumedUnit": "Units", "x_PricingBlockSize": "10000", "x_PricingUnitDescription": "10K"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "quantity", "rule"),
+    [
+        # ListCost = price x ConsumedQuantity: 3 blocks of 10,000
+        (
+            BLOCK | {"ConsumedQuantity": "3", "PricingQuantity": "0.0003", "ListUnitPrice": "0.05", "ListCost": "0.15"},
+            "30000",
+            "count+blocks",
+        ),
+        # ListCost = price x PricingQuantity: ConsumedQuantity is in real units
+        (
+            BLOCK | {"ConsumedQuantity": "30000", "PricingQuantity": "3", "ListUnitPrice": "0.05", "ListCost": "0.15"},
+            "30000",
+            "count",
+        ),
+        # no price: counts are blocks, time is not
+        (
+            BLOCK | {"ConsumedQuantity": "3", "PricingQuantity": "0.0003", "ListUnitPrice": "0", "ListCost": "0"},
+            "30000",
+            "count+blocks",
+        ),
+        (
+            {"ConsumedUnit": "Hours", "x_PricingBlockSize": "100", "ConsumedQuantity": "3", "ListCost": "0"},
+            "3",
+            "hours",
+        ),
+        # the block is not stated: the ratio of the quantities is a power of ten
+        (
+            {
+                "ConsumedUnit": "Units", "ConsumedQuantity": "3", "PricingQuantity": "0.0003",
+                "ListUnitPrice": "0.05", "ListCost": "0.15",
+            },
+            "30000",
+            "count+blocks",
+        ),
+        # another provider's blocks are never multiplied
+        (
+            BLOCK
+            | {
+                "ProviderName": "AWS", "PublisherName": "AWS", "ConsumedQuantity": "3", "PricingQuantity": "0.0003",
+                "ListUnitPrice": "0.05", "ListCost": "0.15",
+            },
+            "3",
+            "count",
+        ),
+    ],
+)  # fmt: skip
+def test_the_price_tells_blocks_from_units(
+    engine: Engine, tmp_path: Path, changed: dict[str, str], quantity: str, rule: str
+) -> None:
+    line = _line(engine, tmp_path, **changed)
+    assert line["x_NormQuantity"] == Decimal(quantity)
+    assert line["x_UnitRule"] == rule
+    assert line["ConsumedQuantity"] == Decimal(changed["ConsumedQuantity"])
+
+
+def test_without_consumed_quantity_the_priced_one_and_its_unit_count(engine: Engine, tmp_path: Path) -> None:
+    line = _line(engine, tmp_path, ConsumedQuantity="", ConsumedUnit="Units", PricingQuantity="7", PricingUnit="Hours")
+    assert (line["x_NormQuantity"], line["x_NormUnit"]) == (Decimal(7), "Hours")
+
+
+def test_aws_focus_1_2_names_the_usage_type_as_meter(engine: Engine, tmp_path: Path) -> None:
+    line = _line(
+        engine, tmp_path, ProviderName="AWS", PublisherName="AWS", SkuMeter="EUC1-BoxUsage:m5.xlarge",
+        x_ServiceCode="AmazonEC2", x_Operation="RunInstances", RegionId="eu-central-1",
+    )  # fmt: skip
+    found = [line[n] for n in ("x_Provider", "x_ServiceCode", "x_UsageType", "x_Operation", "x_InstanceType")]
+    assert found == ["aws", "AmazonEC2", "EUC1-BoxUsage:m5.xlarge", "RunInstances", "m5.xlarge"]
+
+
+def test_another_publisher_is_a_marketplace_but_not_the_providers_own_short_name(
+    engine: Engine, tmp_path: Path
+) -> None:
+    own = _line(engine, tmp_path, ProviderName="Microsoft Azure", PublisherName="Microsoft")
+    other = _line(engine, tmp_path, PublisherName="Cloud Monitoring GmbH")
+    assert own["x_Disposition"] == "countable"
+    assert other["x_DispositionReason"] == "marketplace_software"
+
+
+def test_google_commitment_fees_repeat_usage_and_are_not_counted(engine: Engine, tmp_path: Path) -> None:
+    google = {"ProviderName": "Google Cloud", "PublisherName": "Google"}
+    fee = _line(engine, tmp_path, **google, ChargeDescription="Commitment v1: Cpu in Frankfurt for 1 Year")
+    assert fee["x_DispositionReason"] == "commitment_fee"
+    assert _line(engine, tmp_path, ChargeDescription="Commitment ceremony hall")["x_Disposition"] == "countable"
