@@ -40,6 +40,10 @@ def estimate(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="Use only factors published by this day; default today."),
     ] = None,
+    memory_mb: Annotated[
+        int,
+        typer.Option(min=128, help="Memory of the engine in MiB; beyond it works on disk. The process needs 250 more."),
+    ] = 320,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Estimate energy and emissions of a cloud bill.
@@ -55,7 +59,8 @@ def estimate(
     if any(Path(uri).exists() and out.exists() and out.samefile(uri) for uri in inputs):
         raise typer.BadParameter("the result would replace the bill; name another file.", param_hint="--out")
     try:
-        summary = _run(inputs, feed, names, out, method, as_of.date() if as_of else datetime.now().date())  # noqa: DTZ005  the person's own day
+        day = as_of.date() if as_of else datetime.now().date()  # noqa: DTZ005  the person's own day
+        summary = _run(inputs, feed, names, out, method, day, memory_mb)
     except _refusals() as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -89,7 +94,9 @@ def _refusals() -> tuple[type[Exception], ...]:
     )  # fmt: skip
 
 
-def _run(inputs: list[str], feed: Feed, group: list[str], out: Path, method: str, as_of: date) -> dict[str, Any]:
+def _run(
+    inputs: list[str], feed: Feed, group: list[str], out: Path, method: str, as_of: date, memory_mb: int
+) -> dict[str, Any]:
     from offgridflow_pipeline.cli.bills import collect
     from offgridflow_pipeline.cli.estimation import estimate as estimated
     from offgridflow_pipeline.connectors.reading import ReadLimits
@@ -101,7 +108,7 @@ def _run(inputs: list[str], feed: Feed, group: list[str], out: Path, method: str
     factor_set = load_factor_set()
     with (
         tempfile.TemporaryDirectory(prefix="ogf-estimate-") as folder,
-        Engine(settings.engine_memory_mb, settings.engine_threads) as engine,
+        Engine(memory_mb, settings.engine_threads) as engine,
         _progress(engine) as stage,
     ):
         bill = collect(inputs, feed, Path(folder))
@@ -116,6 +123,7 @@ def _run(inputs: list[str], feed: Feed, group: list[str], out: Path, method: str
 def _progress(engine: Engine) -> Iterator[Stage]:
     """A progress bar on a terminal, fed by the engine's own progress; silence elsewhere."""
     connection = engine.connection.con
+    connection.execute("SET enable_external_file_cache = false")
     if not sys.stderr.isatty():
         connection.execute("SET enable_progress_bar = false")
         yield lambda _name: nullcontext()

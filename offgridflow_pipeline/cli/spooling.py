@@ -52,7 +52,7 @@ def spooled_sources(
 ) -> ir.Table:
     """Usage lines with what `ledger_columns` of emission_lines are made from, and the usage key.
 
-    Objects are read one after the other, so memory does not grow with their number.
+    One object is read at a time: every open reader holds buffers, which would add up.
 
     Raises:
         BillingObjectError: an object is refused; names file, row, column and cure.
@@ -72,7 +72,8 @@ def spooled_sources(
     if whole:
         keyed = dict.fromkeys((*plain, *_KEY, "x_UsageKey"))
         return engine.spool(usage_lines(united, feed).select(*keyed))
-    return _unpacked(engine, united)
+    # One file again: a query over many scans keeps buffers for each of them.
+    return _unpacked(engine, united if len(parts) == 1 else engine.spool(united))
 
 
 def _compact(lines: ir.Table, plain: Sequence[str]) -> ir.Table:

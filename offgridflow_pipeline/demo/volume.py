@@ -229,7 +229,7 @@ class _Pools:
         self.starts = pa.array([f"{hour}Z" for hour in text])
         self.ends = pa.array([f"{hour}Z" for hour in following])
         self.intervals = pa.array([f"{a}Z/{b}Z" for a, b in zip(text, following, strict=True)])
-        self.accounts = pa.array([f"{n:012d}" for n in generator.integers(10**9, 10**12, accounts)])
+        self.accounts = pa.array([f"{61_734_982_215 + 83_911_407_221 * n:012d}" for n in range(accounts)])
         self.resources = pa.array([f"{n:017x}" for n in generator.integers(0, 2**63, _POOL)])
         alphabet = np.array(list("abcdefghijklmnopqrstuvwxyz234567"))
         self.letters = pa.array(["".join(row) for row in alphabet[generator.integers(0, 32, (_POOL, 26))]])
