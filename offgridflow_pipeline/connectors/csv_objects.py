@@ -31,7 +31,7 @@ _HEADER_BYTES = 2**20
 _PROBE_BYTES = 32 * 2**20
 _TRAILER = struct.Struct("<I")
 #: Text that means null: empty, and in FOCUS files the word NULL as a whole field (billing-feeds.md section 3).
-_NULLS = {"cur": "['']", "focus": "['', 'NULL']"}
+_NULLS = {"cur": "['']", "azure": "['']", "gcp": "['']", "focus": "['', 'NULL']"}
 _DAMAGED = ("the gzip stream is damaged or cut off", "Deliver the object again")
 
 

@@ -13,8 +13,9 @@ from datetime import date
 
 from offgridflow_pipeline.connectors.connections import Connection
 from offgridflow_pipeline.connectors.errors import DeliveryError
-from offgridflow_pipeline.connectors.location import StoredObject, list_objects
+from offgridflow_pipeline.connectors.location import list_objects
 from offgridflow_pipeline.connectors.manifests import Manifest, Period, period_of_path, read_manifest
+from offgridflow_pipeline.connectors.stores import StoredObject
 
 DATA_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 

@@ -12,13 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
-from offgridflow_pipeline.lake import schemas
+from offgridflow_pipeline.connectors.feeds import EXTRACT_TABLES, Dialect
+from offgridflow_pipeline.lake import schemas, source_columns
 
-Dialect = Literal["cur", "focus"]
-
+#: Columns of the extract table, by dialect.
+SOURCE_COLUMNS: dict[Dialect, tuple[str, ...]] = {
+    "cur": source_columns.CUR_COLUMNS,
+    "azure": source_columns.AZURE_COLUMNS,
+    "gcp": source_columns.GCP_COLUMNS,
+    "focus": source_columns.FOCUS_COLUMNS,
+}
 TAG_PREFIX = "resource_tags_"
 _DATA = Path(__file__).parent / "data"
 _TAG_HEADER = re.compile(r"^resource(?:Tags/|_tags_)")
@@ -40,7 +45,7 @@ class BoundHeader:
 
 def dialect(table: schemas.Table) -> Dialect:
     """Which spelling rules the extract table follows."""
-    return "cur" if table.name == schemas.AWS_BILLING_EXTRACT.name else "focus"
+    return next(dialect for dialect, name in EXTRACT_TABLES.items() if name == table.name)
 
 
 def canonical_cur(name: str) -> str:
@@ -68,7 +73,7 @@ def bind(names: Sequence[str], table: schemas.Table, source: str) -> BoundHeader
     if not any(cleaned):
         raise BillingObjectError(source, "the header row is empty", "Deliver the object again", row=0)
     spoken = dialect(table)
-    declared = {c.lower(): c for c in (schemas.CUR_COLUMNS if spoken == "cur" else schemas.FOCUS_COLUMNS)}
+    declared = {c.lower(): c for c in SOURCE_COLUMNS[spoken]}
     aliases = _aliases()[spoken]
     known: dict[str, int] = {}
     tags: dict[str, int] = {}
@@ -111,7 +116,7 @@ def _require(known: dict[str, int], spoken: Dialect, source: str) -> None:
 
 @cache
 def _aliases() -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {"cur": {}, "focus": {}}
+    found: dict[str, dict[str, str]] = {dialect: {} for dialect in EXTRACT_TABLES}
     for row in _rows("header_aliases.csv"):
         found[row["dialect"]][row["alias"]] = row["column"]
     return found
@@ -120,7 +125,7 @@ def _aliases() -> dict[str, dict[str, str]]:
 @cache
 def _required() -> dict[str, tuple[str, ...]]:
     rows = _rows("required_columns.csv")
-    return {d: tuple(r["column"] for r in rows if r["dialect"] == d) for d in ("cur", "focus")}
+    return {d: tuple(r["column"] for r in rows if r["dialect"] == d) for d in EXTRACT_TABLES}
 
 
 def _rows(name: str) -> list[dict[str, str]]:

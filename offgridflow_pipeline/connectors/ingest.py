@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from offgridflow_pipeline.connectors.connections import Connection
 from offgridflow_pipeline.connectors.deliveries import Delivery, survey
 from offgridflow_pipeline.connectors.errors import BillingObjectError, DeliveryError
-from offgridflow_pipeline.connectors.location import StoredObject, download
+from offgridflow_pipeline.connectors.location import download
 from offgridflow_pipeline.connectors.reading import LocalObject, ReadLimits, extracts, reading_errors
+from offgridflow_pipeline.connectors.stores import StoredObject
 from offgridflow_pipeline.lake import schemas
 
 if TYPE_CHECKING:

@@ -7,23 +7,14 @@ ETag it expects, so that an object overwritten while we read is noticed.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offgridflow_pipeline.connectors.errors import DeliveryError
+from offgridflow_pipeline.connectors.stores import StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """One object: its URI, ETag (or size and time of a local file) and size in bytes."""
-
-    uri: str
-    etag: str
-    size_bytes: int
 
 
 def list_objects(uri: str) -> list[StoredObject]:

@@ -14,7 +14,8 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from offgridflow_pipeline.connectors.errors import DeliveryError
-from offgridflow_pipeline.connectors.location import StoredObject, read_bytes
+from offgridflow_pipeline.connectors.location import read_bytes
+from offgridflow_pipeline.connectors.stores import StoredObject
 
 _CUR_FOLDER = re.compile(r"(\d{8})-(\d{8})")
 _CUR_PATH = re.compile(r"/(\d{8})-(\d{8})/")

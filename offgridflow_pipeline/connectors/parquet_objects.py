@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
-from offgridflow_pipeline.connectors.header import TAG_PREFIX, Dialect, bind, dialect
+from offgridflow_pipeline.connectors.feeds import Dialect
+from offgridflow_pipeline.connectors.header import TAG_PREFIX, bind, dialect
 from offgridflow_pipeline.connectors.relation import (
     PRODUCT_KEYS,
     ROW,

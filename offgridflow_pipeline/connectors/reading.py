@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from offgridflow_pipeline.connectors.csv_objects import csv_relation
 from offgridflow_pipeline.connectors.errors import BillingObjectError
-from offgridflow_pipeline.connectors.header import dialect
+from offgridflow_pipeline.connectors.header import SOURCE_COLUMNS, dialect
 from offgridflow_pipeline.connectors.parquet_objects import PARQUET_MAGIC, parquet_relation
 from offgridflow_pipeline.connectors.refusals import reading_errors, refusal
 from offgridflow_pipeline.connectors.relation import (
@@ -119,7 +119,7 @@ def extract(
 
 def _select(item: LocalObject, table: schemas.Table, lineage: dict[str, str], limits: ReadLimits) -> str:
     relation = _relation(item, table, limits)
-    declared = schemas.CUR_COLUMNS if dialect(table) == "cur" else schemas.FOCUS_COLUMNS
+    declared = SOURCE_COLUMNS[dialect(table)]
     values = {column: relation.columns.get(column, _MISSING) for column in declared}
     values |= {column: _checked(item, relation, column) for column in QUANTITIES | COSTS if column in values}
     values |= lineage | {

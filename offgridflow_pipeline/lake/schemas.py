@@ -13,6 +13,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from offgridflow_pipeline.lake.source_columns import AZURE_COLUMNS, CUR_COLUMNS, FOCUS_COLUMNS, GCP_COLUMNS
+
 QUANTITY = pa.decimal128(38, 18)
 MONEY = pa.decimal128(38, 18)
 INTENSITY = pa.decimal128(38, 18)
@@ -74,7 +76,7 @@ _TENANT = Column("tenant_id", TEXT, "Tenant the row belongs to.", nullable=False
 
 _LINEAGE = (
     Column("connection_id", TEXT, "Connection that delivered the row.", nullable=False),
-    Column("feed", TEXT, "Feed format: cur, cur2 or focus.", nullable=False),
+    Column("feed", TEXT, "Feed the row came from, a name of connectors.feeds.", nullable=False),
     Column("source_object_sha256", TEXT, "SHA-256 of the raw object's bytes.", nullable=False),
     Column("source_object", TEXT, "URI the raw object was read from.", nullable=False),
     Column("source_row", pa.int64(), "Row number in the raw object, first data row = 1.", nullable=False),
@@ -82,41 +84,6 @@ _LINEAGE = (
     Column("source_row_hash", TEXT, "SHA-256 of the canonical row without volatile columns.", nullable=False),
     Column("extracted_at", TIME, "When the row was read.", nullable=False),
 )
-
-#: Canonical (snake case) CUR columns the method or the reports read; everything else is in other_columns.
-CUR_COLUMNS = (
-    "identity_line_item_id", "identity_time_interval", "bill_invoice_id", "bill_invoicing_entity",
-    "bill_billing_entity", "bill_bill_type", "bill_payer_account_id", "bill_payer_account_name",
-    "bill_billing_period_start_date", "bill_billing_period_end_date", "line_item_usage_account_id",
-    "line_item_usage_account_name", "line_item_line_item_type", "line_item_usage_start_date",
-    "line_item_usage_end_date", "line_item_product_code", "line_item_usage_type", "line_item_operation",
-    "line_item_availability_zone", "line_item_resource_id", "line_item_usage_amount",
-    "line_item_currency_code", "line_item_unblended_cost", "line_item_net_unblended_cost",
-    "line_item_line_item_description", "line_item_legal_entity", "product", "product_product_name",
-    "product_product_family", "product_instance_type", "product_vcpu", "product_memory", "product_gpu",
-    "product_region", "product_region_code", "product_sku", "pricing_rate_code", "pricing_rate_id",
-    "pricing_unit", "pricing_term", "pricing_public_on_demand_cost", "reservation_reservation_a_r_n",
-    "reservation_effective_cost", "reservation_unused_amortized_upfront_fee_for_billing_period",
-    "reservation_unused_recurring_fee", "savings_plan_savings_plan_a_r_n",
-    "savings_plan_savings_plan_effective_cost", "savings_plan_total_commitment_to_date",
-    "savings_plan_used_commitment", "split_line_item_parent_resource_id", "resource_tags",
-)  # fmt: skip
-
-#: FOCUS 1.0 to 1.4 columns (renames already applied) and provider x_ columns that the mapping reads.
-FOCUS_COLUMNS = (
-    "BillingAccountId", "BillingAccountName", "SubAccountId", "SubAccountName", "SubAccountType",
-    "ServiceProviderName", "HostProviderName", "PublisherName", "InvoiceIssuerName", "InvoiceId",
-    "BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd", "ServiceName",
-    "ServiceCategory", "ServiceSubcategory", "SkuId", "SkuPriceId", "SkuMeter", "SkuPriceDetails",
-    "PricingCategory", "ChargeCategory", "ChargeClass", "ChargeFrequency", "ChargeDescription",
-    "ConsumedQuantity", "ConsumedUnit", "PricingQuantity", "PricingUnit", "BilledCost", "EffectiveCost",
-    "ListCost", "ListUnitPrice", "ContractedCost", "BillingCurrency", "RegionId", "RegionName",
-    "AvailabilityZone", "ResourceId", "ResourceName", "ResourceType", "Tags", "CommitmentDiscountId",
-    "CommitmentDiscountCategory", "CommitmentDiscountType", "CommitmentDiscountStatus",
-    "CapacityReservationId", "CapacityReservationStatus", "x_ServiceCode", "x_UsageType", "x_Operation",
-    "x_SkuMeterId", "x_SkuMeterCategory", "x_SkuMeterSubcategory", "x_SkuMeterName", "x_SkuDetails",
-    "x_PricingBlockSize", "x_PricingUnitDescription", "x_SkuServiceFamily", "x_ResourceType",
-)  # fmt: skip
 
 
 def _extract(name: str, source: str, columns: tuple[str, ...]) -> Table:
@@ -136,7 +103,58 @@ def _extract(name: str, source: str, columns: tuple[str, ...]) -> Table:
 
 
 AWS_BILLING_EXTRACT = _extract("aws_billing_extract", "AWS cost and usage reports", CUR_COLUMNS)
+AZURE_BILLING_EXTRACT = _extract("azure_billing_extract", "Azure cost exports", AZURE_COLUMNS)
+GCP_BILLING_EXTRACT = _extract("gcp_billing_extract", "GCP usage cost exports", GCP_COLUMNS)
 FOCUS_BILLING_EXTRACT = _extract("focus_billing_extract", "FOCUS cost and usage files", FOCUS_COLUMNS)
+
+#: What providers themselves say a day's bill comes to; held against our extracts, never added to them.
+CONTROL_TOTALS = Table(
+    "control_totals",
+    "day",
+    "Billed cost per day, account and currency as the provider's own totals state it.",
+    ("connection_id", "source", "BillingAccountId", "SubAccountId", "BillingCurrency"),
+    (
+        _TENANT,
+        _DAY,
+        Column("connection_id", TEXT, "Connection whose bill the total is of.", nullable=False),
+        Column("source", TEXT, "cost_explorer, cost_management_query, bigquery or manifest.", nullable=False),
+        Column("BillingAccountId", TEXT, "Account that is billed, where the source tells it."),
+        Column("SubAccountId", TEXT, "Account, subscription or project, where the source tells it."),
+        Column("BillingCurrency", TEXT, "ISO 4217 code.", nullable=False),
+        Column("BilledCost", MONEY, "Cost the source states.", "BillingCurrency", nullable=False),
+        Column("line_count", pa.int64(), "Rows the source states, where it does.", "rows"),
+        Column("is_final", pa.bool_(), "Whether the source calls the figure final.", nullable=False),
+        Column("watermark", TEXT, "State of the source that the total belongs to."),
+        Column("retrieved_at", TIME, "When the source was asked.", nullable=False),
+    ),
+)
+
+#: Providers' own carbon statements. Versions are kept for ever: a model change restates history beside it.
+PROVIDER_STATEMENTS = Table(
+    "provider_statements",
+    "month",
+    "Carbon statements of the providers, one row per account, service, region, scope and basis, all versions.",
+    ("statement_id",),
+    (
+        _TENANT,
+        _MONTH,
+        Column("statement_id", TEXT, "SHA-256 of the key columns and of the figure.", nullable=False),
+        Column("connection_id", TEXT, "Connection that delivered it.", nullable=False),
+        Column("provider", TEXT, "aws, azure or gcp.", nullable=False),
+        Column("source", TEXT, "carbon_export, sustainability, carbon_optimization or bigquery.", nullable=False),
+        Column("BillingAccountId", TEXT, "Payer or billing account."),
+        Column("SubAccountId", TEXT, "Account, subscription or project; null = not attributed."),
+        Column("RegionId", TEXT, "Region; null = global or not stated."),
+        Column("x_ServiceCode", TEXT, "Service as the statement names it."),
+        Column("model_version", TEXT, "Version of the provider's model; empty when it has none.", nullable=False),
+        Column("scope", TEXT, "1, 2, 3 or total.", nullable=False),
+        Column("basis", TEXT, "location, market, none or provider_unspecified.", nullable=False),
+        Column("co2e_kg", MASS, "Emissions as stated.", "kgCO2e", nullable=False),
+        Column("is_complete", pa.bool_(), "False when the provider denied part of it.", nullable=False),
+        Column("retrieved_at", TIME, "When it was read.", nullable=False),
+        Column("run_id", TEXT, "Run that read it.", nullable=False),
+    ),
+)
 
 #: The columns a usage key consists of: all that classification may read (region and date join later).
 USAGE_KEY_COLUMNS = (
@@ -212,7 +230,7 @@ USAGE_LINES = Table(
                 "CapacityReservationId": "Capacity reservation.",
                 "CapacityReservationStatus": "Used or Unused; Unused is hardware held idle and counts.",
                 "x_Provider": "aws, azure, gcp, oci or other.",
-                "x_Feed": "Feed the row came from: cur, cur2, focus.",
+                "x_Feed": "Feed the row came from, a name of connectors.feeds.",
                 "x_ServiceCode": "Provider's code of the service.",
                 "x_UsageType": "AWS usage type.",
                 "x_Operation": "AWS operation.",
@@ -455,7 +473,11 @@ TABLES: dict[str, Table] = {
     t.name: t
     for t in (
         AWS_BILLING_EXTRACT,
+        AZURE_BILLING_EXTRACT,
+        GCP_BILLING_EXTRACT,
         FOCUS_BILLING_EXTRACT,
+        CONTROL_TOTALS,
+        PROVIDER_STATEMENTS,
         USAGE_LINES,
         EMISSION_LINES,
         SCOPE_TOTALS,

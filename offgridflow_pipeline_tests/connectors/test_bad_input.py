@@ -263,6 +263,5 @@ def test_the_same_bytes_twice_count_once(engine: Engine, tmp_path: Path) -> None
 def test_no_required_column_is_outside_the_declared_ones() -> None:
     from offgridflow_pipeline.connectors import header
 
-    required = header._required()
-    assert set(required["cur"]) <= set(schemas.CUR_COLUMNS)
-    assert set(required["focus"]) <= set(schemas.FOCUS_COLUMNS)
+    for dialect, required in header._required().items():
+        assert set(required) <= set(header.SOURCE_COLUMNS[dialect])
