@@ -6,7 +6,9 @@ INSTALLED := $(VENV)/.installed
 OUT ?= var/demo-reports
 WORKERS ?= 2
 
-.PHONY: demo dev test lint bench lock clean
+COUNTERPARTS := offgridflow_pipeline_tests/counterparts
+
+.PHONY: demo dev test counterparts lint bench lock clean
 
 demo: $(INSTALLED)  ## Install, run the main job on generated bills, print where the reports are
 	$(BIN)/offgridflow demo --out $(OUT)
@@ -14,8 +16,13 @@ demo: $(INSTALLED)  ## Install, run the main job on generated bills, print where
 dev: $(INSTALLED)  ## PostgreSQL, Dagster UI and daemon in one command; Ctrl-C stops everything
 	$(BIN)/offgridflow dev
 
-test: $(INSTALLED)  ## Install, run every test
+test: $(INSTALLED) counterparts  ## Install, run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+
+counterparts:  ## Servers that some tests talk to: Azure Blob Storage (needs npm) and BigQuery; without them those tests skip
+	@sh $(COUNTERPARTS)/install_bqemulator.sh > /dev/null || echo "BigQuery emulator not installed: its tests skip"
+	@if command -v npm > /dev/null; then sh $(COUNTERPARTS)/install_azurite.sh > /dev/null || echo "azurite not installed: its tests skip"; \
+	 else echo "npm not found: tests against azurite skip"; fi
 
 lint: $(INSTALLED)  ## Formatting, lint, types, import contracts, Dagster definitions
 	$(BIN)/ruff format --check .
@@ -39,4 +46,4 @@ lock:  ## Resolve pyproject.toml again (needs uv)
 	  --no-header --no-annotate --python-version 3.11 --universal -o requirements.lock
 
 clean:
-	rm -rf $(VENV) var
+	rm -rf $(VENV) var .counterparts

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from benchmarks.measure import Measurement, measure
-from offgridflow_pipeline.demo.volume import VolumeBill, generate_cur
+from offgridflow_pipeline.demo.volume import VolumeBill, generate_bill
 
 MILLION = 1_000_000
 CPU_BAR_SECONDS = 8.0
@@ -69,8 +69,8 @@ def run(case: Case, rows: int, folder: Path) -> Measurement:
     """Generate the bill, estimate it, hold the cost against the generator's, print one line of the table."""
     suffix = "csv.gz" if case.kind == "cur" else "parquet"
     bills = [
-        generate_cur(
-            folder / f"bill-{number}.{suffix}", rows, seed=7 + number, kind=case.kind, accounts=case.accounts,
+        generate_bill(
+            folder / f"bill-{number}.{suffix}", rows, seed=7 + number, feed=case.kind, accounts=case.accounts,
             days=case.days,
         )
         for number in range(case.files)

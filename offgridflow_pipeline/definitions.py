@@ -12,20 +12,24 @@ os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")
 # MultiPartitionMapping and backfill_policy are beta in Dagster 1.13; we need both.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
-from offgridflow_pipeline.defs.assets import daily, extracts, monthly, reports  # noqa: E402
+from offgridflow_pipeline.defs.assets import daily, extracts, monthly, provider_figures, reports  # noqa: E402
 from offgridflow_pipeline.defs.checks import LAKE_CHECKS  # noqa: E402
 from offgridflow_pipeline.defs.io_manager import LakeIOManager  # noqa: E402
-from offgridflow_pipeline.defs.jobs import daily_emissions, monthly_report  # noqa: E402
+from offgridflow_pipeline.defs.jobs import daily_emissions, monthly_report, monthly_statements  # noqa: E402
 from offgridflow_pipeline.defs.resources import Platform  # noqa: E402
+from offgridflow_pipeline.defs.schedules import hourly_survey, nightly_window  # noqa: E402
+from offgridflow_pipeline.defs.sensors.changes import changed_sources  # noqa: E402
 from offgridflow_pipeline.defs.sensors.tenants import tenant_sync  # noqa: E402
+from offgridflow_pipeline.defs.source_survey import source_survey  # noqa: E402
 
 platform = Platform()
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([extracts, daily, monthly, reports]),
+    assets=dg.load_assets_from_modules([extracts, provider_figures, daily, monthly, reports]),
     asset_checks=[*LAKE_CHECKS, *reports.REPORT_CHECKS],
-    jobs=[daily_emissions, monthly_report],
-    sensors=[tenant_sync],
+    jobs=[daily_emissions, monthly_statements, monthly_report, source_survey],
+    schedules=[hourly_survey, nightly_window],
+    sensors=[tenant_sync, changed_sources],
     resources={"platform": platform, "lake_io": LakeIOManager(platform=platform)},
     executor=dg.in_process_executor,
 )

@@ -26,7 +26,9 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """All settings. Paths are relative to the folder the process was started in."""
 
-    model_config = SettingsConfigDict(env_prefix="OFFGRIDFLOW_", env_file=".env", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="OFFGRIDFLOW_", env_file=".env", extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     environment: Literal["development", "test", "production"] = "development"
     data_dir: Path = Field(Path("var"), description="Home of the embedded PostgreSQL, lake and Dagster files.")
@@ -45,8 +47,36 @@ class Settings(BaseSettings):
     engine_memory_mb: int = Field(512, ge=128, description="Memory limit of the embedded engine in MiB.")
     engine_threads: int = Field(2, ge=1, le=256)
     history_start: date = Field(date(2024, 1, 1), description="First day of the daily partitions.")
-    connections_file: Path | None = Field(
-        None, description="JSON file with the billing sources of each tenant; README.md shows its form."
+    secret_keys: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SECRET),
+        description="Key-encryption keys of sealed secrets, ID:BASE64 of 32 bytes each, comma-separated; the first "
+        "seals, the others still open. Empty = nothing can be sealed.",
+    )
+    secret_env_prefix: str = Field(
+        "OFFGRIDFLOW_SECRET_{tenant}__",
+        min_length=1,
+        description="Environment variables that a connection's secret may be, by prefix; {tenant} is the slug in "
+        "capitals with _ for -.",
+    )
+    secret_files_dir: Path | None = Field(
+        None, description="Secret files of connections lie in <this folder>/<tenant>/; empty = none may be read."
+    )
+    secret_manager_prefixes: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="References to secret managers that a connection may use, by prefix, comma-separated; {tenant} "
+        "is the slug: aws-sm:offgridflow/{tenant}/. Empty = any, in production none.",
+    )
+    local_source_roots: Annotated[list[Path], NoDecode] = Field(
+        default_factory=list,
+        description="Folders that local bills may lie in, comma-separated. Empty = any, in production none.",
+    )
+    allowed_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Hosts that connections may name besides the clouds' own, comma-separated, with the port where "
+        "it is not the usual one. Empty = any, in production none.",
+    )
+    https_ca_bundle: Path | None = Field(
+        None, description="Certificate authorities (PEM) of https hosts with private certificates; empty = public ones."
     )
     maximum_object_bytes: int = Field(
         64 * 2**30, description="Largest uncompressed size of one billing object; larger is refused."
@@ -55,15 +85,12 @@ class Settings(BaseSettings):
     taxonomy_packages: Annotated[list[Path], NoDecode] = Field(default_factory=list)
     validation_timeout_seconds: int = 120
 
-    @field_validator("taxonomy_packages", mode="before")
+    @field_validator(
+        "taxonomy_packages", "secret_manager_prefixes", "local_source_roots", "allowed_hosts", mode="before"
+    )
     @classmethod
-    def _split_paths(cls, value: object) -> object:
-        return [part for part in value.split(",") if part] if isinstance(value, str) else value
-
-    @property
-    def connections_path(self) -> Path:
-        """The connections file: the named one, else connections.json in the data folder."""
-        return self.connections_file or self.data_dir / "connections.json"
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @property
     def lake_root(self) -> str:
@@ -87,6 +114,11 @@ class Settings(BaseSettings):
             found.append(
                 "OFFGRIDFLOW_APPLICATION_PASSWORD is missing or weak: "
                 f"set at least {MINIMUM_SECRET_LENGTH} random characters."
+            )
+        if self.secret_keys.get_secret_value() == DEVELOPMENT_SECRET:
+            found.append(
+                "OFFGRIDFLOW_SECRET_KEYS is missing: set ID:BASE64 of 32 random bytes "
+                "(`openssl rand -base64 32`), or nothing to seal no secrets."
             )
         if not self.lake_uri:
             found.append("OFFGRIDFLOW_LAKE_URI is missing: name the durable lake, for example s3://bucket/lake.")

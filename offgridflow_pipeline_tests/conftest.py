@@ -1,9 +1,10 @@
-"""Fixtures shared by every room: a migrated database, an S3 server, an engine and a lake."""
+"""Fixtures shared by every room: a migrated database, the clouds' stores, an engine and a lake."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ import pytest
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline.lake.tables import Lake
+from offgridflow_pipeline_tests.counterparts.azurite import BlobServer, azurite_program, blob_server
+from offgridflow_pipeline_tests.counterparts.bigquery import (
+    INSTALL_SCRIPT,
+    BigQueryServer,
+    NotInstalledError,
+    bigquery_server,
+)
+from offgridflow_pipeline_tests.counterparts.gcs import GcsServer, gcs_server
+from offgridflow_pipeline_tests.counterparts.installation import without
 from offgridflow_pipeline_tests.counterparts.postgres import migrated_database
 from offgridflow_pipeline_tests.counterparts.s3 import S3Server, s3_server
 
@@ -36,6 +46,33 @@ def new_tenant(database: Database) -> Callable[[], str]:
 def s3() -> Iterator[S3Server]:
     """An S3 server of this worker; tests make buckets of their own."""
     with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def blobs() -> Iterator[BlobServer]:
+    """An Azure Blob server of this worker; tests make containers of their own."""
+    if not azurite_program().exists():
+        without("azurite", "install_azurite.sh")
+    with blob_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GcsServer]:
+    """A Google Cloud Storage server of this worker; tests make buckets of their own."""
+    with gcs_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bigquery() -> Iterator[BigQueryServer]:
+    """A BigQuery server of this worker; tests make datasets of their own."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(bigquery_server())
+        except NotInstalledError:
+            without("the BigQuery emulator", INSTALL_SCRIPT)
         yield server
 
 

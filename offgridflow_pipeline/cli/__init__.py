@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from offgridflow_pipeline.cli import db, factors, tenant
+from offgridflow_pipeline.cli import connections, db, factors, period, tenant
 from offgridflow_pipeline.cli.demo import demo
 from offgridflow_pipeline.cli.dev import dev
 from offgridflow_pipeline.cli.estimate import estimate
@@ -19,5 +19,8 @@ app.command()(estimate)
 app.command()(demo)
 app.command()(dev)
 app.add_typer(tenant.app, name="tenant")
+app.add_typer(connections.app, name="connections")
 app.add_typer(factors.app, name="factors")
+app.add_typer(period.period, name="period")
+app.add_typer(period.restatement, name="restatement")
 app.add_typer(db.app, name="db")

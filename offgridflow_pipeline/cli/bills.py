@@ -1,4 +1,4 @@
-"""Which objects a person means by the INPUT arguments of a command: files, folders with deliveries, S3 prefixes.
+"""Which objects a person means by the INPUT arguments of a command: files, folders with deliveries, prefixes.
 
 A folder or prefix is read as a connection is: manifests decide, only the newest delivery of a period counts.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from offgridflow_pipeline.connectors.reading import LocalObject
 
-Feed = Literal["cur", "cur2", "focus"]
+Feed = Literal["cur", "cur2", "azure_actual", "azure_amortized", "gcp_standard", "gcp_detailed", "gcp_focus", "focus"]
 
 CONNECTION = "estimate"
 #: Deliveries are asked for by day; a billing period of any provider contains the first day of its month.
@@ -36,25 +36,28 @@ class Bill:
 
 
 def collect(inputs: Sequence[str], feed: Feed, folder: Path) -> Bill:
-    """The objects of the inputs; S3 objects are downloaded into `folder`.
+    """The objects of the inputs, read as this process; local files stay in place, others are copied to `folder`.
 
     Raises:
         DeliveryError: an input does not exist, or a delivery is incomplete or changes while it is read.
     """
+    from offgridflow_pipeline.connectors.access import ambient_access
     from offgridflow_pipeline.connectors.connections import Connection
     from offgridflow_pipeline.connectors.deliveries import deliveries
-    from offgridflow_pipeline.connectors.location import download
     from offgridflow_pipeline.connectors.reading import LocalObject
+    from offgridflow_pipeline.connectors.stores import open_store
 
     objects: dict[str, LocalObject] = {}
     notices: list[str] = []
     for uri in inputs:
-        for delivery in deliveries(Connection(id=CONNECTION, kind=feed, uri=uri), _EVERY_PERIOD):
+        connection = Connection(id=CONNECTION, kind=feed, uri=uri)
+        store = open_store(uri, ambient_access(connection.provider, uri))
+        for delivery in deliveries(store, connection, _EVERY_PERIOD):
             for stored in delivery.objects:
                 path = Path(stored.uri)
-                if stored.uri.startswith("s3://"):
+                if "://" in stored.uri:
                     path = folder / f"{len(objects) + len(notices)}-{path.name}"
-                    download(stored, path)
+                    store.download(stored, path)
                 with path.open("rb") as stream:
                     sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
                 if sha256 in objects:

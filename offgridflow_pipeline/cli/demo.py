@@ -1,8 +1,7 @@
-"""`offgridflow demo`: generated bills of two tenants through the main job, to validated reports."""
+"""`offgridflow demo`: generated bills of three tenants through the main job, to validated reports."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.demo.generator import DemoTenant
+    from offgridflow_pipeline.demo.tenants import DemoTenant
 
 REPORT_SUFFIXES = (".pdf", ".xhtml", ".xbrl", ".zip")
 
@@ -32,13 +31,11 @@ def demo(
     started = time.monotonic()
     settings = load_settings()
     ours = settings.database_url is None and not cluster.postgres_processes(settings.postgres_dir)
-    typer.echo("1/3 Generating bills of two tenants ...")
+    typer.echo("1/3 Generating bills of three tenants ...")
     bills = generate(settings.data_dir / "demo" / "bills", months=months)
     typer.echo("2/3 Preparing PostgreSQL and the Dagster instance ...")
     environment = prepare(settings)
-    _connect(settings.connections_path, bills.connections_file)
-    environment["OFFGRIDFLOW_CONNECTIONS_FILE"] = str(settings.connections_path.resolve())
-    _register_tenants(bills.tenants)
+    _register(bills.tenants)
     try:
         log = settings.data_dir / "demo" / "run.log"
         typer.echo(f"3/3 Running the main job (log: {log}) ...")
@@ -61,18 +58,9 @@ def demo(
     )
 
 
-def _connect(path: Path, demonstration: Path) -> None:
-    """Add the demonstration's tenants to the connections file; other tenants in it stay."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for tenant, connections in json.loads(demonstration.read_text(encoding="utf-8")).items():
-        known[tenant] = [{**c, "uri": str((demonstration.parent / c["uri"]).resolve())} for c in connections]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def _register_tenants(tenants: Sequence[DemoTenant]) -> None:
+def _register(tenants: Sequence[DemoTenant]) -> None:
+    """Add the demonstration's tenants and connections where missing; other tenants stay."""
+    from offgridflow_pipeline.connectors.connections import to_row
     from offgridflow_pipeline.database.engine import connect
     from offgridflow_pipeline.settings import load_settings
 
@@ -82,6 +70,8 @@ def _register_tenants(tenants: Sequence[DemoTenant]) -> None:
         for tenant in tenants:
             if tenant.slug not in known:
                 database.tenants.add(tenant.slug, tenant.display_name, lei=tenant.lei, currency=tenant.currency)
+            for connection in tenant.connections:
+                database.connections.add(tenant.slug, connection.id, **to_row(connection), replace=True)
     finally:
         database.close()
 

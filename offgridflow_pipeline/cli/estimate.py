@@ -13,11 +13,12 @@ from contextlib import contextmanager, nullcontext
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from offgridflow_pipeline.cli.bills import Feed
+from offgridflow_pipeline.connectors.feeds import FEEDS
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.cli.bills import Bill
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".parquet")
 GROUPS = ("day", "account", "region", "service")
 PROGRESS_SECONDS = 0.2
+_FORMATS = "; ".join(f"{name} = {FEEDS[name].meaning}" for name in get_args(Feed)) + "."
 
 
 def estimate(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or s3:// prefixes.")],
-    feed: Annotated[Feed, typer.Option("--format", help="cur = legacy CUR, cur2 = CUR 2.0, focus = FOCUS 1.0-1.4.")],
+    feed: Annotated[Feed, typer.Option("--format", help=_FORMATS)],
     out: Annotated[Path, typer.Option(help="Result: a .csv or .parquet file; replaced when the estimate is complete.")],
     group: Annotated[str, typer.Option(help="'line', or any of day,account,region,service.")] = ",".join(GROUPS),
     method: Annotated[str, typer.Option(help="Calculation method.")] = "ofg-1",

@@ -13,6 +13,7 @@ from uuid import uuid4
 import ibis
 
 from offgridflow_pipeline.cli.bills import CONNECTION
+from offgridflow_pipeline.connectors.feeds import EXTRACT_TABLES, FEEDS
 from offgridflow_pipeline.connectors.reading import ReadLimits, extract, reading_errors
 from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.usage.normalise import usage_lines
@@ -58,7 +59,7 @@ def spooled_sources(
         BillingObjectError: an object is refused; names file, row, column and cure.
         UnseparableKeyError: a text of the bill holds U+001F.
     """
-    table = schemas.FOCUS_BILLING_EXTRACT if feed == "focus" else schemas.AWS_BILLING_EXTRACT
+    table = schemas.table(EXTRACT_TABLES[FEEDS[feed].dialect])
     wanted = [_RENAMED.get(name, name) for name in ledger_columns]
     plain = [name for name in dict.fromkeys((*_ALWAYS, *wanted)) if name in schemas.USAGE_LINES.column_names]
     # Line ids tell equal rows apart by counting them, so they need the rows of all objects at once.

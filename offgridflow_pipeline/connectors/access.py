@@ -7,6 +7,7 @@ process-global variables by tenants' code: every client is built from one of the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -56,10 +57,15 @@ class GcpAccess:
 
 @dataclass(frozen=True, slots=True)
 class HttpsAccess:
-    """Access to https files: a bearer token where needed, and the hosts that may be asked."""
+    """Access to https files: a bearer token where needed, and the hosts that may be asked.
+
+    ``host`` means port 443 at public addresses, ``host:port`` that port at any address. `ca_bundle` is a file of
+    certificate authorities for hosts with private certificates; empty = the public ones.
+    """
 
     bearer_token: SecretStr = _NO_SECRET
     allowed_hosts: frozenset[str] = field(default_factory=frozenset)
+    ca_bundle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +76,18 @@ class LocalAccess:
 
 
 Access = AwsAccess | AzureAccess | GcpAccess | HttpsAccess | LocalAccess
+
+
+def ambient_access(provider: str, uri: str) -> Access:
+    """Access for a person at a terminal: the identity of the process, any folder, and the host of an https URI."""
+    match provider:
+        case "aws":
+            return AwsAccess()
+        case "azure":
+            return AzureAccess()
+        case "gcp":
+            return GcpAccess()
+        case "https":
+            return HttpsAccess(allowed_hosts=frozenset({urlsplit(uri).netloc.lower()}))
+        case _:
+            return LocalAccess()

@@ -45,7 +45,7 @@ def csv_relation(item: LocalObject, table: schemas.Table, limits: ReadLimits) ->
         zipped = stream.read(2) == GZIP_MAGIC
     size = item.path.stat().st_size
     if zipped:
-        _refuse_bomb(item, size, limits)
+        refuse_gzip_bomb(item, size, limits)
     elif size > limits.maximum_bytes:
         raise BillingObjectError(item.source, f"it has {size:,} bytes", "Split the export into smaller files")
     else:
@@ -119,7 +119,7 @@ def _refuse_endless_last_row(item: LocalObject, size: int) -> None:
         )
 
 
-def _refuse_bomb(item: LocalObject, size: int, limits: ReadLimits) -> None:
+def refuse_gzip_bomb(item: LocalObject, size: int, limits: ReadLimits) -> None:
     """Refuse by the ratio of the first megabytes and by the trailer's size modulo 2^32 (RFC 1952)."""
     with item.path.open("rb") as stream:
         stream.seek(max(0, size - _TRAILER.size))

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 
 class ConnectionConfigError(ValueError):
-    """The connections file cannot be used; names the tenant, the entry and the cure."""
+    """A connection cannot be used as it is configured; names the connection, the field and the cure."""
+
+
+class SecretError(ValueError):
+    """A connection's secret cannot be used; names the reference and the cure, never the secret."""
+
+
+class SecretRefusedError(SecretError):
+    """The reference is one that this tenant's connections may not use, or is malformed."""
+
+
+class SecretMissingError(SecretError):
+    """There is no secret where the reference points, or its keeper does not answer or does not let us read it."""
+
+
+class SealError(SecretError):
+    """A sealed secret cannot be opened, or nothing can be sealed: a key is missing, or a row was changed."""
 
 
 class DeliveryError(ValueError):
     """A delivery is incomplete or inconsistent (manifest, parts, period); nothing of it was read."""
+
+
+class AccessDeniedError(DeliveryError):
+    """The source refuses us; names the right that is missing and where to grant it."""
+
+
+class ExpiredCredentialsError(DeliveryError):
+    """The credentials of the connection are expired, revoked or malformed; names the connection's cure."""
 
 
 class BillingObjectError(ValueError):

@@ -1,20 +1,21 @@
 """Column names: canonical spelling, aliases, required columns. Columns are bound by name, never by position.
 
-The three spellings of AWS and the renames of FOCUS meet here (billing-feeds.md sections 4.2 and 7). What a
-column holds is not looked at.
+The three spellings of AWS, the header families of Azure, the nested names of GCP and the renames of FOCUS meet
+here (billing-feeds.md sections 4.2, 5.2, 6.2 and 7). What a column holds is not looked at.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
 from offgridflow_pipeline.connectors.feeds import EXTRACT_TABLES, Dialect
+from offgridflow_pipeline.connectors.focus_datasets import focus_version, other_dataset
 from offgridflow_pipeline.lake import schemas, source_columns
 
 #: Columns of the extract table, by dialect.
@@ -27,6 +28,8 @@ SOURCE_COLUMNS: dict[Dialect, tuple[str, ...]] = {
 TAG_PREFIX = "resource_tags_"
 _DATA = Path(__file__).parent / "data"
 _TAG_HEADER = re.compile(r"^resource(?:Tags/|_tags_)")
+#: A localised Azure header: the local text, then the English name in its last brackets, half or full width.
+_LOCALISED = re.compile(r"[(\uff08]\s*([A-Za-z][A-Za-z0-9_ ]*)[)\uff09]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,29 @@ def canonical_cur(name: str) -> str:
     return re.sub(r"_+", "_", text).lower()
 
 
+def english_azure(name: str) -> str:
+    """English name of an Azure header: ``Menge (Quantity)`` -> ``Quantity``; others as they are."""
+    text = name.strip()
+    return found[1].strip() if (found := _LOCALISED.search(text)) else text
+
+
+def joined_gcp(name: str) -> str:
+    """Name of a nested column of GCP as flattening tools spell it: ``service.id`` -> ``service_id``."""
+    return name.strip().replace(".", "_")
+
+
+def bound_names(spoken: Dialect) -> dict[str, bool]:
+    """Known column names of a dialect, lower case: whether the column is kept (by its own name or as an alias)."""
+    kept = [column.lower() for column in SOURCE_COLUMNS[spoken]] + list(_aliases()[spoken])
+    unread = [row["column"].lower() for row in _rows("unread_columns.csv") if row["dialect"] == spoken]
+    return dict.fromkeys(unread, False) | dict.fromkeys(kept, True)
+
+
 def bind(names: Sequence[str], table: schemas.Table, source: str) -> BoundHeader:
     """Bind the header of an object to the extract's columns.
 
-    Two different headers that mean the same column: the first is bound, the second is kept among the others.
+    Two different headers that mean the same column: its own name is bound before an alias, of two aliases the
+    earlier row of the data; the other one is kept among the others.
 
     Raises:
         BillingObjectError: the header is empty, a required column is missing, or a bound column occurs twice.
@@ -75,13 +97,18 @@ def bind(names: Sequence[str], table: schemas.Table, source: str) -> BoundHeader
     spoken = dialect(table)
     declared = {c.lower(): c for c in SOURCE_COLUMNS[spoken]}
     aliases = _aliases()[spoken]
+    ranks = {alias: number for number, alias in enumerate(aliases)}
+
+    def rank(key: str) -> int:
+        return ranks.get(key, -1)
+
     known: dict[str, int] = {}
     tags: dict[str, int] = {}
     other: dict[str, int] = {}
     for position, name in enumerate(cleaned):
-        key = canonical_cur(name) if spoken == "cur" else name.lower()
-        exact, target = declared.get(key), declared.get(key) or aliases.get(key)
-        if target and (target not in known or (exact and _is_alias(cleaned[known[target]], spoken, aliases))):
+        key = _key(name, spoken)
+        target = declared.get(key) or aliases.get(key)
+        if target and (target not in known or rank(key) < rank(_key(cleaned[known[target]], spoken))):
             if target in known:  # ServiceProviderName wins over ProviderName (FOCUS 1.3 delivers both)
                 other[cleaned[known[target]]] = known[target]
             known[target] = position
@@ -92,26 +119,46 @@ def bind(names: Sequence[str], table: schemas.Table, source: str) -> BoundHeader
         elif spoken == "cur" and key.startswith(TAG_PREFIX):
             tags.setdefault(_TAG_HEADER.sub("", name), position)
         elif name:
-            label = key if spoken == "cur" else name
+            label = _SPELLINGS[spoken](name)
             other[label if label not in other else f"{label}#{position}"] = position
-    _require(known, spoken, source)
+    _require(known, cleaned, spoken, source)
     return BoundHeader(cleaned, known, dict(sorted(tags.items())), dict(sorted(other.items())))
 
 
-def _is_alias(name: str, spoken: Dialect, aliases: dict[str, str]) -> bool:
-    return (canonical_cur(name) if spoken == "cur" else name.lower()) in aliases
+#: How a dialect spells the columns it has no name for; `_key` of that spelling finds declared names and aliases.
+_SPELLINGS: dict[Dialect, Callable[[str], str]] = {
+    "cur": canonical_cur,
+    "azure": english_azure,
+    "gcp": joined_gcp,
+    "focus": str.strip,
+}
 
 
-def _require(known: dict[str, int], spoken: Dialect, source: str) -> None:
+def _key(name: str, spoken: Dialect) -> str:
+    """Capitals never tell columns apart, and in Azure neither do blanks (Microsoft: "casing and spacing" differ)."""
+    key = _SPELLINGS[spoken](name).lower()
+    return key.replace(" ", "") if spoken == "azure" else key
+
+
+def _require(known: dict[str, int], names: Sequence[str], spoken: Dialect, source: str) -> None:
     missing = [c for c in _required()[spoken] if c not in known]
-    if missing:
+    if not missing:
+        return
+    if spoken == "focus" and (dataset := other_dataset(names)):
         raise BillingObjectError(
             source,
-            f"the required column {missing[0]} is missing (all missing: {', '.join(missing)})",
-            "Add it to the export's column selection, or choose the right format",
+            f"it is the FOCUS dataset {dataset}, not a bill",
+            "Export the dataset Cost and Usage and give its files",
             row=0,
-            column=missing[0],
         )
+    kind = f" from this FOCUS {focus_version(names)} file" if spoken == "focus" else ""
+    raise BillingObjectError(
+        source,
+        f"the required column {missing[0]} is missing{kind} (all missing: {', '.join(missing)})",
+        "Add it to the export's column selection, or choose the right format",
+        row=0,
+        column=missing[0],
+    )
 
 
 @cache

@@ -1,7 +1,7 @@
 """Delivery manifests of AWS and Azure: which period, which version, which files (billing-feeds.md 4.1, 5.1).
 
 A manifest is written after its data files, and the file list comes only from it. Whether the files are there
-is asked in `deliveries`.
+is asked in `deliveries`, which manifests are read at all is told by `layouts`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from offgridflow_pipeline.connectors.errors import DeliveryError
-from offgridflow_pipeline.connectors.location import read_bytes
-from offgridflow_pipeline.connectors.stores import StoredObject
+from offgridflow_pipeline.connectors.stores import Store, StoredObject
 
 _CUR_FOLDER = re.compile(r"(\d{8})-(\d{8})")
 _CUR_PATH = re.compile(r"/(\d{8})-(\d{8})/")
+#: Datasets of Azure exports (`exportConfig.type`) per kind of connection (billing-feeds.md 5.1); ``Usage`` is the
+#: actual cost of pay-as-you-go subscriptions.
+_AZURE_DATASETS = {
+    "focus": ("FocusCost",),
+    "azure_actual": ("ActualCost", "Usage"),
+    "azure_amortized": ("AmortizedCost",),
+}
 _EXPORT_PATH = re.compile(r"/BILLING_PERIOD=(\d{4}-\d{2})(?:/|$)")
 
 
@@ -46,25 +52,25 @@ class Manifest:
     sizes: dict[str, int]
 
 
-def read_manifest(item: StoredObject, kind: str) -> Manifest | None:
+def read_manifest(store: Store, item: StoredObject, kind: str) -> Manifest | None:
     """The manifest; None for one that names nothing to read (an assembly's copy, an export of another kind).
 
     Raises:
-        DeliveryError: not JSON, or not a manifest we know.
+        DeliveryError: not JSON, not a manifest we know, or the store refuses.
     """
     try:
-        content = json.loads(read_bytes(item))
+        content = json.loads(store.read_bytes(item))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DeliveryError(f"{item.uri} is not a readable manifest ({error}): wait for the next delivery.") from None
     if not isinstance(content, dict):
         raise DeliveryError(f"{item.uri} holds no JSON object: not a manifest we know.")
     try:
         if "reportKeys" in content:
-            return _cost_and_usage_report(item, content)
+            return None if kind.startswith("azure_") else _cost_and_usage_report(item, content)
         if "dataFiles" in content:
-            return _data_export(item, content)
+            return None if kind.startswith("azure_") else _data_export(item, content)
         if "blobs" in content:
-            return _azure_export(item, content, kind)
+            return _azure_export(item, content, _AZURE_DATASETS.get(kind, ()))
     except (KeyError, TypeError, AttributeError) as error:
         raise DeliveryError(
             f"{item.uri} lacks or misstates {error}: not a manifest we know, wait for the next delivery."
@@ -76,7 +82,7 @@ def period_of_path(uri: str) -> Period | None:
     """Billing period that the folders of a manifest name; None when they name none."""
     if found := _EXPORT_PATH.search(uri):
         start = date.fromisoformat(f"{found[1]}-01")
-        return Period(start, _next_month(start))
+        return Period(start, next_month(start))
     if found := _CUR_PATH.search(uri):
         days = [datetime.strptime(text, "%Y%m%d").date() for text in found.groups()]  # noqa: DTZ007  calendar days
         return Period(days[0], days[1])
@@ -105,9 +111,9 @@ def _data_export(item: StoredObject, content: dict[str, Any]) -> Manifest:
     return Manifest(item, export, "", execution, period, _names(content["dataFiles"]), {})
 
 
-def _azure_export(item: StoredObject, content: dict[str, Any], kind: str) -> Manifest | None:
+def _azure_export(item: StoredObject, content: dict[str, Any], datasets: tuple[str, ...]) -> Manifest | None:
     config, run = content.get("exportConfig") or {}, content.get("runInfo") or {}
-    if kind == "focus" and config.get("type", "FocusCost") != "FocusCost":
+    if not datasets or config.get("type", datasets[0]) not in datasets:
         return None
     start = _day(run.get("startDate"), item)
     blobs = content["blobs"]
@@ -116,7 +122,7 @@ def _azure_export(item: StoredObject, content: dict[str, Any], kind: str) -> Man
         str(config.get("exportName", "")),
         str(config.get("resourceId", "")),
         f"{run.get('submittedTime', '')} {run.get('runId', '')}",
-        Period(start, _next_month(start)),
+        Period(start, next_month(start)),
         _names([blob["blobName"] for blob in blobs]),
         {blob["blobName"]: int(blob["byteCount"]) for blob in blobs if "byteCount" in blob},
     )
@@ -140,5 +146,6 @@ def _day(text: Any, item: StoredObject) -> date:
         ) from None
 
 
-def _next_month(start: date) -> date:
+def next_month(start: date) -> date:
+    """The first day of the month after."""
     return (start.replace(day=1) + timedelta(days=32)).replace(day=1)

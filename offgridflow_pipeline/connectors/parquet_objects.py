@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
@@ -40,10 +41,11 @@ def parquet_relation(item: LocalObject, table: schemas.Table, limits: ReadLimits
         ) from None
     _refuse_bomb(item, metadata, limits)
     spoken = dialect(table)
-    header = bind(schema.names, table, item.source)
-    columns = {name: _text(schema.field(position), spoken) for name, position in header.known.items()}
-    other = {name: _text(schema.field(position), spoken) for name, position in header.other.items()}
-    tags = {tag: _text(schema.field(position), spoken) for tag, position in header.tags.items()}
+    fields = list(_fields(schema, spoken))
+    header = bind([name for name, _ in fields], table, item.source)
+    columns = {name: fields[position][1] for name, position in header.known.items()}
+    other = {name: fields[position][1] for name, position in header.other.items()}
+    tags = {tag: fields[position][1] for tag, position in header.tags.items()}
     if tags and "resource_tags" not in columns:
         columns["resource_tags"] = json_of(tags)
     else:
@@ -71,10 +73,21 @@ def _from_product(field: Any, columns: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _text(field: Any, spoken: Dialect) -> str:
+def _fields(fields: Any, spoken: Dialect, name: str = "", path: str = "") -> Iterator[tuple[str, str]]:
+    """Header names and the SQL of their texts; records of GCP are taken apart, their names joined by dots."""
     import pyarrow as pa
 
-    name, kind = identifier(field.name), field.type
+    for field in fields:
+        if spoken == "gcp" and pa.types.is_struct(field.type):
+            members = (field.type.field(position) for position in range(field.type.num_fields))
+            yield from _fields(members, spoken, f"{name}{field.name}.", f"{path}{identifier(field.name)}.")
+        else:
+            yield name + field.name, _text(field.type, path + identifier(field.name), spoken)
+
+
+def _text(kind: Any, name: str, spoken: Dialect) -> str:
+    import pyarrow as pa
+
     if pa.types.is_nested(kind):
         return f"nullif(to_json({name})::VARCHAR, '{{}}')"
     if pa.types.is_timestamp(kind):

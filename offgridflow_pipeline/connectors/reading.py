@@ -12,9 +12,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from offgridflow_pipeline.connectors.charge_dates import usage_date
 from offgridflow_pipeline.connectors.csv_objects import csv_relation
 from offgridflow_pipeline.connectors.errors import BillingObjectError
+from offgridflow_pipeline.connectors.gcp_lists import checked_credits, with_json_lists
 from offgridflow_pipeline.connectors.header import SOURCE_COLUMNS, dialect
+from offgridflow_pipeline.connectors.json_objects import is_json, json_relation
 from offgridflow_pipeline.connectors.parquet_objects import PARQUET_MAGIC, parquet_relation
 from offgridflow_pipeline.connectors.refusals import reading_errors, refusal
 from offgridflow_pipeline.connectors.relation import (
@@ -36,9 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["LocalObject", "ReadLimits", "extract", "extracts", "reading_errors"]
 
 #: Columns that may change between deliveries of the same row (billing-feeds.md section 3).
-VOLATILE = frozenset({"identity_line_item_id", "bill_invoice_id", "InvoiceId", "x_ExportTime"})
-QUANTITIES = frozenset({"line_item_usage_amount", "ConsumedQuantity"})
-COSTS = frozenset({"line_item_unblended_cost", "BilledCost"})
+VOLATILE = frozenset(
+    {"identity_line_item_id", "bill_invoice_id", "InvoiceId", "PreviousInvoiceId", "x_ExportTime", "export_time"}
+)
+QUANTITIES = frozenset({"line_item_usage_amount", "ConsumedQuantity", "Quantity", "usage_amount"})
+COSTS = frozenset({"line_item_unblended_cost", "BilledCost", "Cost", "cost"})
 _DECIMAL = "DECIMAL(38, 18)"
 _ZIP_MAGIC = b"PK\x03\x04"
 _MISSING = "NULL::VARCHAR"
@@ -122,8 +127,10 @@ def _select(item: LocalObject, table: schemas.Table, lineage: dict[str, str], li
     declared = SOURCE_COLUMNS[dialect(table)]
     values = {column: relation.columns.get(column, _MISSING) for column in declared}
     values |= {column: _checked(item, relation, column) for column in QUANTITIES | COSTS if column in values}
+    if "credits" in declared:
+        values["credits"] = checked_credits(item, relation)
     values |= lineage | {
-        "usage_date": _usage_date(item, relation, table),
+        "usage_date": usage_date(item, relation, dialect(table)),
         "source_object_sha256": quoted(item.sha256),
         "source_object": quoted(item.source),
         "source_row": ROW,
@@ -144,9 +151,9 @@ def _relation(item: LocalObject, table: schemas.Table, limits: ReadLimits) -> Re
         )
     if magic == _ZIP_MAGIC:
         raise BillingObjectError(item.source, "it is a zip archive", "Export as gzip or Parquet")
-    if magic == PARQUET_MAGIC:
-        return parquet_relation(item, table, limits)
-    return csv_relation(item, table, limits)
+    read = parquet_relation if magic == PARQUET_MAGIC else json_relation if is_json(item) else csv_relation
+    relation = read(item, table, limits)
+    return with_json_lists(relation) if dialect(table) == "gcp" else relation
 
 
 def _checked(item: LocalObject, relation: Relation, column: str) -> str:
@@ -161,24 +168,6 @@ def _checked(item: LocalObject, relation: Relation, column: str) -> str:
     else:
         branches += f"WHEN {value} IS NULL THEN {_MISSING} "
     return f"CASE {branches} ELSE {refusal(item, header, value, 'is not a number')} END"
-
-
-def _usage_date(item: LocalObject, relation: Relation, table: schemas.Table) -> str:
-    """UTC date of the charge period's start; CUR states it in UTC, FOCUS may state an offset."""
-    if dialect(table) == "cur":
-        parts = [relation.columns.get(c) for c in ("identity_time_interval", "line_item_usage_start_date")]
-        start = f"coalesce({', '.join(p for p in parts if p)})" if any(parts) else _MISSING
-        header = relation.headers.get("identity_time_interval", "lineItem/UsageStartDate")
-        day = f"try_cast(left({start}, 10) AS DATE)"
-    else:
-        start, header = relation.columns["ChargePeriodStart"], relation.headers["ChargePeriodStart"]
-        zone = f"substr({start}, 20)"
-        day = (
-            f"CASE WHEN contains({zone}, '+') OR contains({zone}, '-') "
-            f"THEN timezone('UTC', try_cast({start} AS TIMESTAMPTZ))::DATE ELSE try_cast(left({start}, 10) AS DATE) END"
-        )
-    wrong = refusal(item, header, start, "is not a date like 2026-11-01T00:00:00Z")
-    return f"coalesce({day}, CASE WHEN {ROW} > 0 THEN {wrong}::DATE END)"
 
 
 def _row_hash(relation: Relation) -> str:

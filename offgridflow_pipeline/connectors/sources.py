@@ -7,9 +7,16 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from offgridflow_pipeline.connectors.access import Access, GcpAccess
+from offgridflow_pipeline.connectors.deliveries import Delivery, Refused, survey
+from offgridflow_pipeline.connectors.errors import DeliveryError
+from offgridflow_pipeline.connectors.stores import Store, StoredObject, open_store
+
 if TYPE_CHECKING:
-    from offgridflow_pipeline.connectors.deliveries import Delivery, Refused
-    from offgridflow_pipeline.connectors.stores import StoredObject
+    from offgridflow_pipeline.connectors.connections import Connection
+    from offgridflow_pipeline.connectors.stores.transfer import TransferLimits
+
+_BIGQUERY = "bigquery://"
 
 
 class Source(Protocol):
@@ -30,3 +37,34 @@ class Source(Protocol):
             DeliveryError: the object changed or vanished since it was listed.
         """
         ...
+
+
+class FileSource:
+    """Bills that lie as files in a store."""
+
+    def __init__(self, connection: Connection, store: Store) -> None:
+        self._connection = connection
+        self._store = store
+
+    def survey(self, days: Sequence[date]) -> tuple[list[Delivery], list[Refused]]:
+        """See `Source.survey`."""
+        return survey(self._store, self._connection, days)
+
+    def fetch(self, item: StoredObject, target: Path) -> None:
+        """See `Source.fetch`."""
+        self._store.download(item, target)
+
+
+def open_source(connection: Connection, access: Access, limits: TransferLimits | None = None) -> Source:
+    """The connection's source, opened with its access; `limits` bound what is read of a file.
+
+    Raises:
+        DeliveryError: the access is one for another kind of source.
+    """
+    if not connection.uri.startswith(_BIGQUERY):
+        return FileSource(connection, open_store(connection.uri, access, limits))
+    if not isinstance(access, GcpAccess):
+        raise DeliveryError(f"{connection.uri} is a table of BigQuery: it needs access to Google Cloud.")
+    from offgridflow_pipeline.connectors.bigquery import BigQuerySource
+
+    return BigQuerySource(connection, access)

@@ -27,6 +27,10 @@ from offgridflow_pipeline.database.migrations import (
 )
 
 if TYPE_CHECKING:
+    from offgridflow_pipeline.database.changes import SourceChanges
+    from offgridflow_pipeline.database.closures import PeriodClosures, Restatements
+    from offgridflow_pipeline.database.connections import CloudConnections
+    from offgridflow_pipeline.database.feed_states import DayDigests, FeedStates
     from offgridflow_pipeline.database.repositories import ReportRegister, SourceSnapshots
     from offgridflow_pipeline.database.serving import CheckLedger, ScopeTotalsServing
     from offgridflow_pipeline.database.tenants import Tenants
@@ -203,6 +207,13 @@ class Database:
         return Tenants(self)
 
     @cached_property
+    def connections(self) -> CloudConnections:
+        """Cloud connections of tenants and their sealed secrets."""
+        from offgridflow_pipeline.database.connections import CloudConnections
+
+        return CloudConnections(self)
+
+    @cached_property
     def source_snapshots(self) -> SourceSnapshots:
         """Billing objects that were read."""
         from offgridflow_pipeline.database.repositories import SourceSnapshots
@@ -229,6 +240,41 @@ class Database:
         from offgridflow_pipeline.database.serving import CheckLedger
 
         return CheckLedger(self)
+
+    @cached_property
+    def feed_states(self) -> FeedStates:
+        """State of each source as of the last committed read."""
+        from offgridflow_pipeline.database.feed_states import FeedStates
+
+        return FeedStates(self)
+
+    @cached_property
+    def day_digests(self) -> DayDigests:
+        """What the extract tables hold of every connection and day."""
+        from offgridflow_pipeline.database.feed_states import DayDigests
+
+        return DayDigests(self)
+
+    @cached_property
+    def source_changes(self) -> SourceChanges:
+        """Days of sources that differ from what was committed."""
+        from offgridflow_pipeline.database.changes import SourceChanges
+
+        return SourceChanges(self)
+
+    @cached_property
+    def period_closures(self) -> PeriodClosures:
+        """Closed months."""
+        from offgridflow_pipeline.database.closures import PeriodClosures
+
+        return PeriodClosures(self)
+
+    @cached_property
+    def restatements(self) -> Restatements:
+        """Later changes of closed months."""
+        from offgridflow_pipeline.database.closures import Restatements
+
+        return Restatements(self)
 
 
 def enter(connection: sa.Connection, tenant_id: UUID) -> None:

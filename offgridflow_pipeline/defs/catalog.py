@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -33,6 +33,8 @@ def lake_asset(
     on_failure: str,
     code_version: str | None = None,
     ins: dict[str, dg.AssetIn] | None = None,
+    deps: Sequence[str] = (),
+    pool: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Decorator for an asset that is a lake table: `name` is the table declared in `lake.schemas`."""
     table = schemas.table(name)
@@ -46,6 +48,8 @@ def lake_asset(
             backfill_policy=backfill_policy,
             io_manager_key="lake_io",
             ins=ins,
+            deps=[dg.AssetDep(upstream) for upstream in deps],
+            pool=pool,
             kinds={"deltalake", "duckdb"},
             owners=OWNERS,
             tags=asset_tags(pii=name.endswith("lines")),
@@ -53,7 +57,8 @@ def lake_asset(
             description=description(
                 meaning,
                 f"{table.grain} x tenant",
-                ", ".join(p for p in inspect.signature(function).parameters if p in schemas.TABLES) or "factor set",
+                ", ".join((*(p for p in inspect.signature(function).parameters if p in schemas.TABLES), *deps))
+                or "the tenant's connections",
                 on_failure,
             ),
             metadata={"dagster/column_schema": column_schema(table), "lake/key": ", ".join(table.key)},

@@ -6,7 +6,10 @@ import dagster as dg
 
 DAILY_ASSETS = (
     "aws_billing_extract",
+    "azure_billing_extract",
+    "gcp_billing_extract",
     "focus_billing_extract",
+    "control_totals",
     "usage_lines",
     "emission_lines",
     "scope_totals",
@@ -26,6 +29,11 @@ daily_emissions = dg.define_asset_job(
     "daily_emissions",
     selection=dg.AssetSelection.assets(*DAILY_ASSETS),
     description="Bills of the chosen days into usage lines, ledger, totals and the serving table.",
+)
+monthly_statements = dg.define_asset_job(
+    "monthly_statements",
+    selection=dg.AssetSelection.assets("provider_statements"),
+    description="The providers' own carbon statements of the month, beside those of earlier model versions.",
 )
 monthly_report = dg.define_asset_job(
     "monthly_report",

@@ -1,7 +1,7 @@
 """Runs the main job without UI or daemon: ``python -m offgridflow_pipeline.defs.launch TENANT YYYY-MM...``.
 
-Used by ``offgridflow demo``: one daily range run and one report run per tenant and month, on the Dagster
-instance named by DAGSTER_HOME, so that the same runs are visible in the UI afterwards.
+Used by ``offgridflow demo``: one daily range run, one statements run and one report run per tenant and month, on
+the Dagster instance named by DAGSTER_HOME, so that the same runs are visible in the UI afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from offgridflow_pipeline.defs.run_coordinator import TENANT_TAG
 
 
 def run_month(instance: dg.DagsterInstance, tenant: str, month: str) -> bool:
-    """Materialise all days of the month in one run, then the month's report; False when a run failed."""
+    """Materialise all days of the month in one run, then its statements and its report; False when a run failed."""
     days = days_of_month(month)
     daily = defs.resolve_job_def("daily_emissions").execute_in_process(
         instance=instance,
@@ -28,15 +28,19 @@ def run_month(instance: dg.DagsterInstance, tenant: str, month: str) -> bool:
             "offgridflow/trigger": "demo",
         },
     )
-    if not daily.success:
-        return False
-    report = defs.resolve_job_def("monthly_report").execute_in_process(
+    return daily.success and all(
+        _run_monthly(instance, job, tenant, month) for job in ("monthly_statements", "monthly_report")
+    )
+
+
+def _run_monthly(instance: dg.DagsterInstance, job: str, tenant: str, month: str) -> bool:
+    result = defs.resolve_job_def(job).execute_in_process(
         instance=instance,
         raise_on_error=False,
         partition_key=f"{month}-01|{tenant}",
         tags={TENANT_TAG: tenant, "offgridflow/trigger": "demo"},
     )
-    return report.success
+    return result.success
 
 
 def main(arguments: list[str]) -> int:

@@ -15,7 +15,9 @@ import dagster as dg
 from offgridflow_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from offgridflow_pipeline.connectors.access import Access
     from offgridflow_pipeline.connectors.connections import Connection
+    from offgridflow_pipeline.connectors.sources import Source
     from offgridflow_pipeline.database.engine import Database
     from offgridflow_pipeline.factors.register import FactorSet
     from offgridflow_pipeline.lake.engine import Engine
@@ -113,7 +115,26 @@ class Platform(dg.ConfigurableResource["Platform"]):
         return date.fromisoformat(self.as_of) if self.as_of else datetime.now(UTC).date()
 
     def connections(self, tenant: str) -> "list[Connection]":
-        """Billing connections of the tenant, from the connections file."""
-        from offgridflow_pipeline.connectors.connections import load_connections
+        """The tenant's connections that are to be read; paused ones are left out."""
+        from offgridflow_pipeline.connectors.connections import connections_of
 
-        return load_connections(self.settings.connections_path).get(tenant, [])
+        return connections_of(self.database, tenant)
+
+    def access(self, tenant: str, connection: "Connection") -> "Access":
+        """How the tenant's connection reaches its source, its secret resolved: a value to use and not to keep."""
+        from offgridflow_pipeline.connectors.credentials import access_of
+        from offgridflow_pipeline.connectors.secrets import SecretResolver
+
+        return access_of(connection, SecretResolver(tenant, self.settings, self.database), self.settings)
+
+    def source(self, tenant: str, connection: "Connection") -> "Source":
+        """The tenant's connection, opened for reading.
+
+        Raises:
+            SecretError: its secret cannot be resolved.
+            ConnectionConfigError: it names a host or folder that the settings do not allow.
+            DeliveryError: it cannot be opened as configured.
+        """
+        from offgridflow_pipeline.connectors.sources import open_source
+
+        return open_source(connection, self.access(tenant, connection))

@@ -12,10 +12,12 @@ from decimal import Decimal
 from typing import Any
 
 from offgridflow_pipeline.emissions.models import (
+    Accelerators,
     BurstCredits,
     Classification,
     EmbodiedRule,
     Machine,
+    MachinePart,
     Model,
     MovedData,
     Processing,
@@ -31,6 +33,11 @@ STAGING = "STAGING"
 _MANAGED_PREFIX = re.compile(r"^(?:db|cache|ml|dax|mq|kafka)\.", re.IGNORECASE)
 _MANAGED_SUFFIX = re.compile(r"\.(?:search|elasticsearch)$", re.IGNORECASE)
 _MANAGED_TYPE = re.compile(r"(?:^|[-:])((?:db|cache|ml|dax|mq|kafka)\.[a-z0-9.-]+)$", re.IGNORECASE)
+#: Machine family in a SKU text (`N2D AMD Instance Core`, `Standard - E3 - OCPU`); `us-east4` has no such word.
+_FAMILY = re.compile(r"(?<![\w-])([a-z]\d{1,2}[a-z]?)(?![\w-])", re.IGNORECASE)
+#: Size in a SKU text (`4 vCPU + 15GB RAM`).
+_STATED_SIZE = re.compile(r"(\d+) ?vCPU \+ ([\d.]+) ?GB", re.IGNORECASE)
+_ZERO = Decimal(0)
 _ONE = Decimal(1)
 
 
@@ -43,7 +50,7 @@ def classify(key: UsageKey) -> Classification:
         if not rule.matches(key):
             continue
         if rule.units and key.unit not in rule.units:
-            wrong_unit = wrong_unit or (rule if rule.model else None)
+            wrong_unit = wrong_unit or (rule if rule.model and rule.names_usage else None)
             continue
         return _verdict(rule, key, wrong_unit)
     raise AssertionError(f"No rule is left for {key}: rules.csv must end with a rule of provider '*'.")
@@ -69,6 +76,22 @@ def _machine(key: UsageKey, params: Mapping[str, Any]) -> Model | str:
     return Machine(type_name, key.vcpus, key.memory_gib, key.gpu_count, held, tuple(params.get("count", ())))
 
 
+def _machine_part(key: UsageKey, params: Mapping[str, Any]) -> Model | str:
+    """Cores or memory of a machine; the family from the SKU text serves where the machine type is not told."""
+    told = _FAMILY.search(key.description)
+    return MachinePart(
+        part=params["part"],
+        type_name=key.instance_type,
+        family=told[1].lower() if told else params.get("family", ""),
+        held=key.capacity_status == "Unused",
+        resources=params.get("resources"),
+    )
+
+
+def _accelerators(key: UsageKey, params: Mapping[str, Any]) -> Model | str:
+    return Accelerators(params["board"], held=key.capacity_status == "Unused")
+
+
 def _host(key: UsageKey, _params: Mapping[str, Any]) -> Model | str:
     family = _tail(key.usage_type) or key.instance_type
     return WholeHost(family.lower()) if family else "no_instance_type"
@@ -80,22 +103,17 @@ def _credits(key: UsageKey, _params: Mapping[str, Any]) -> Model | str:
 
 
 def _processing(key: UsageKey, params: Mapping[str, Any]) -> Model | str:
-    vcpus, memory_gib = {
-        "vcpu": (_ONE, Decimal(0)),
-        "gib": (Decimal(0), _ONE),
-        "gib_with_vcpu": (Decimal(0), _ONE),
-        "resources": (_ONE, _ONE),
-        "vcore": (_vcores(key), Decimal(0)),
-    }[params["per"]]
+    vcpus, memory_gib = _AMOUNTS[params["per"]](key)
     if vcpus is None:
         return "no_instance_type"
-    embodied: EmbodiedRule = "on_vcpu_row" if params["per"] == "gib" else "generic_server"
+    embodied: EmbodiedRule = params.get("embodied", "on_vcpu_row" if params["per"] == "gib" else "generic_server")
     return Processing(
         vcpus=vcpus,
         memory_gib=memory_gib,
         resources=params.get("resources"),
         mib_per_vcpu=params.get("mib_per_vcpu"),
         memory_gib_per_vcpu=params.get("memory_gib_per_vcpu"),
+        units_per_vcpu=params.get("units_per_vcpu"),
         architecture=params.get("architecture", "average"),
         utilisation=params.get("utilisation", "default"),
         embodied="held_elsewhere" if params.get("utilisation") == "increment" else embodied,
@@ -107,31 +125,26 @@ def _storage(_key: UsageKey, params: Mapping[str, Any]) -> Model | str:
     return StoredData(params["media"], tuple(params["copies"]))
 
 
-def _disk_tier(key: UsageKey, params: Mapping[str, Any]) -> Model | str:
-    """A managed disk billed by tier (`P30 LRS Disk`): the tier's size is a factor."""
-    tier = re.match(r"[PES](\d+)\b", key.meter)
-    if tier is None:
-        return "no_model"
-    return StoredData(params["media"], tuple(params["copies"]), size=f"proxy.resources/azure.disk.{tier[1]}")
-
-
-def _cache_size(key: UsageKey, params: Mapping[str, Any]) -> Model | str:
-    """A cache billed by size (`C1 Cache`): the size's memory is a factor."""
-    size = re.match(r"([CPE]\d+)\b", key.meter)
+def _sized(key: UsageKey, params: Mapping[str, Any]) -> Model | str:
+    """A disk, cache, database or plan billed by size (`P30 LRS Disk`, `C1 Cache`): what the size holds is a factor."""
+    size = re.match(params["size"], key.meter, re.IGNORECASE)
     if size is None:
         return "no_model"
+    factor = f"proxy.resources/{params['factors']}.{size[1].lower().replace(' ', '')}"
+    if "media" in params:
+        return StoredData(params["media"], tuple(params["copies"]), size=factor)
     return Processing(
         vcpus=_ONE,
         memory_gib=_ONE,
-        resources=f"proxy.resources/azure.redis.{size[1].lower()}",
-        embodied="memory",
+        resources=factor,
+        embodied=params.get("embodied", "generic_server"),
         count=tuple(params.get("count", ())),
     )
 
 
 def _network(key: UsageKey, params: Mapping[str, Any]) -> Model | str:
-    area = None
-    if params.get("area") == "usage_type_prefix":
+    area = params.get("area")
+    if area == "usage_type_prefix":
         prefix = key.usage_type.partition("-")[0].upper()
         area = params["areas"].get(prefix, params["areas"]["*"])
     return MovedData(tuple(params.get("share", ())), area)
@@ -139,12 +152,13 @@ def _network(key: UsageKey, params: Mapping[str, Any]) -> Model | str:
 
 _MODELS: Mapping[str, Callable[[UsageKey, Mapping[str, Any]], Model | str]] = {
     "instance": _machine,
+    "machine_part": _machine_part,
+    "accelerators": _accelerators,
     "host": _host,
     "credits": _credits,
     "processing": _processing,
+    "sized": _sized,
     "storage": _storage,
-    "disk_tier": _disk_tier,
-    "cache_size": _cache_size,
     "network": _network,
 }
 
@@ -175,3 +189,27 @@ def _vcores(key: UsageKey) -> Decimal | None:
     if "vcore" in key.meter.lower():
         return _ONE
     return key.vcpus
+
+
+def _stated_size(key: UsageKey) -> tuple[Decimal | None, Decimal]:
+    """vCPUs and GiB that the SKU text names."""
+    size = _STATED_SIZE.search(key.description)
+    return (Decimal(size[1]), Decimal(size[2])) if size else (None, _ZERO)
+
+
+def _leading_number(key: UsageKey) -> Decimal:
+    """Units a meter bundles (`10 DTUs`), else one."""
+    number = re.match(r"\d+", key.meter)
+    return Decimal(number[0]) if number else _ONE
+
+
+#: vCPUs and GiB per billed unit, before the factors that a rule names.
+_AMOUNTS: Mapping[str, Callable[[UsageKey], tuple[Decimal | None, Decimal]]] = {
+    "vcpu": lambda _: (_ONE, _ZERO),
+    "gib": lambda _: (_ZERO, _ONE),
+    "gib_with_vcpu": lambda _: (_ZERO, _ONE),
+    "resources": lambda _: (_ONE, _ONE),
+    "numbered": lambda key: (_leading_number(key), _leading_number(key)),
+    "stated": _stated_size,
+    "vcore": lambda key: (_vcores(key), _ZERO),
+}

@@ -12,8 +12,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from offgridflow_pipeline.emissions.models import (
+    Accelerators,
     BurstCredits,
     Machine,
+    MachinePart,
     Model,
     MovedData,
     Processing,
@@ -58,22 +60,28 @@ def load_of(fs: FactorSet, provider: str, model: Model) -> Load | Unresolved:
     """Load of one unit of `model`; call it in a decimal context of 34 digits.
 
     Raises:
-        FactorSetError: a factor that a rule names is not in the set.
+        FactorSetError: a factor that a rule names is not in the set (a size read from the bill is unmapped).
     """
     used = _Used(fs)
+    load: Load | Unresolved
     match model:
         case Machine():
-            return _machine(used, provider, model)
+            load = _machine(used, provider, model)
+        case MachinePart():
+            load = _machine_part(used, provider, model)
+        case Accelerators():
+            load = _accelerators(used, model)
         case WholeHost():
-            return _whole_host(used, provider, model)
+            load = _whole_host(used, provider, model)
         case BurstCredits():
-            return _burst_credits(used, provider, model)
+            load = _burst_credits(used, provider, model)
         case Processing():
-            return _processing(used, provider, model)
+            load = _processing(used, provider, model)
         case StoredData():
-            return _stored_data(used, model)
+            load = _stored_data(used, model)
         case MovedData():
-            return _moved_data(used, model)
+            load = _moved_data(used, model)
+    return load
 
 
 @dataclass(slots=True)
@@ -232,7 +240,50 @@ def _unknown_machine(used: _Used, provider: str, machine: Machine) -> Load | Unr
         count=machine.count,
     )
     found = _processing(used, provider, stand_in)
-    return found._replace(flags=(*found.flags, "type_unknown"))
+    return found if isinstance(found, Unresolved) else found._replace(flags=(*found.flags, "type_unknown"))
+
+
+def _machine_part(used: _Used, provider: str, model: MachinePart) -> Load:
+    """Section 6.2 is linear in vCPUs and in memory, so a core row and its RAM row make the instance."""
+    if model.part == "memory":
+        watts = used.number("coefficient/cpu.alignment") * used.number("coefficient/memory.watts_per_gib")
+        return Load(
+            (("memory", watts / _WATTS_PER_KW),),
+            _ZERO,
+            "embodied_on_vcpu_row",
+            3,
+            ("benchmark_path",),
+            used.unique_ids(),
+        )
+    kind = next((k for n in (model.type_name, model.family) if (k := _known(used.fs, provider, n))), None)
+    families, threads = (kind.cpu_families, kind.threads_per_vcpu) if kind else ((), _ONE)
+    host = kind.embodied if kind else hardware.generic_embodied(used.fs)
+    cpu = hardware.cpu_power(used.fs, families, provider)
+    used.ids.extend((*(kind.factor_uids if kind else ()), *cpu.factor_uids, *host.factor_uids))
+    vcpus = used.numbers(model.resources, "vcpus")[0] if model.resources else _ONE
+    per_thread = _thread_watts(used, cpu, used.utilisation(held=model.held))
+    watts = used.number("coefficient/cpu.alignment") * vcpus * threads * per_thread
+    embodied_kg = host.kg * vcpus / host.vcpus / used.lifetime_hours()
+    doubts = (*(kind.flags if kind else ()), *host.flags, *(("provider_average",) if cpu.average else ()))
+    dq_score = 5 if host.generic else 3 if cpu.exact and not doubts else 4
+    flags = ("benchmark_path", *doubts, *(("held",) if model.held else ()))
+    return Load((("compute", watts / _WATTS_PER_KW),), embodied_kg, "computed", dq_score, flags, used.unique_ids())
+
+
+def _known(fs: FactorSet, provider: str, name: str) -> hardware.InstanceType | None:
+    return hardware.instance(fs, provider, name) if name else None
+
+
+def _accelerators(used: _Used, model: Accelerators) -> Load | Unresolved:
+    """Section 6.3: boards billed beside the machine that holds them; one card of section 8's sum of parts."""
+    gpu = hardware.gpu_power(used.fs, model.board)
+    if gpu is None:
+        return Unresolved("accelerator_power_unknown")
+    used.ids.extend(gpu.factor_uids)
+    watts = gpu.idle_w + used.utilisation(held=model.held) * (gpu.full_w - gpu.idle_w)
+    embodied_kg = used.number("coefficient/embodied.gpu") / used.lifetime_hours()
+    flags = ("benchmark_path", *(("gpu_from_tdp",) if gpu.derived else ()), *(("held",) if model.held else ()))
+    return Load((("accelerator", watts / _WATTS_PER_KW),), embodied_kg, "computed", 4, flags, used.unique_ids())
 
 
 def _whole_host(used: _Used, provider: str, model: WholeHost) -> Load | Unresolved:
@@ -264,8 +315,10 @@ def _burst_credits(used: _Used, provider: str, model: BurstCredits) -> Load | Un
     return Load(kwh, _ZERO, "embodied_on_vcpu_row", 3, ("host_path", "surplus_credits"), used.unique_ids())
 
 
-def _processing(used: _Used, provider: str, model: Processing) -> Load:
-    """Section 6.5: billed vCPUs and memory on the benchmark path."""
+def _processing(used: _Used, provider: str, model: Processing) -> Load | Unresolved:
+    """Section 6.5: billed vCPUs and memory on the benchmark path; a size that no factor row has is unmapped."""
+    if model.resources is not None and not used.fs.get(model.resources):
+        return Unresolved("no_model")
     vcpus, memory_gib = _resources(used, model)
     families = _ARM_FAMILIES if model.architecture == "arm" else ()
     alignment = used.number("coefficient/cpu.alignment")
@@ -299,6 +352,8 @@ def _resources(used: _Used, model: Processing) -> tuple[Decimal, Decimal]:
         vcpus, memory_gib = vcpus * of_vcpus, memory_gib * of_memory
     if model.mib_per_vcpu is not None:
         vcpus = memory_gib * _MIB_PER_GIB / used.number(model.mib_per_vcpu)
+    if model.units_per_vcpu is not None:
+        vcpus /= used.number(model.units_per_vcpu)
     if model.memory_gib_per_vcpu is not None:
         memory_gib = vcpus * used.number(model.memory_gib_per_vcpu)
     count = used.product(model.count)
@@ -319,8 +374,10 @@ def _processing_embodied(
     return server.kg * vcpus / server.vcpus / used.lifetime_hours(), "computed", True
 
 
-def _stored_data(used: _Used, model: StoredData) -> Load:
+def _stored_data(used: _Used, model: StoredData) -> Load | Unresolved:
     """Section 6.4 and 8: watt-hours and kilograms per TB-hour, times the copies the provider keeps."""
+    if model.size is not None and not used.fs.get(model.size):
+        return Unresolved("no_model")
     copies = used.product(model.copies)
     size_gib = used.number(model.size) if model.size else _ONE
     tb = _TB_PER_GIB * size_gib * copies

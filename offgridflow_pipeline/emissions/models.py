@@ -19,6 +19,7 @@ Media: TypeAlias = Literal["ssd", "hdd"]
 #: default = average load; held = reserved but idle; increment = the processor's load above idle only.
 Utilisation: TypeAlias = Literal["default", "held", "increment"]
 Architecture: TypeAlias = Literal["average", "arm"]
+MachinePartKind: TypeAlias = Literal["vcpu", "memory"]
 EmbodiedRule: TypeAlias = Literal["generic_server", "on_vcpu_row", "memory", "held_elsewhere"]
 
 
@@ -32,6 +33,29 @@ class Machine:
     gpus: Decimal | None = None
     held: bool = False
     count: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MachinePart:
+    """vCPU-hours or GiB-hours of a machine whose processors and memory are billed on rows of their own.
+
+    `type_name` and `family` as far as the bill tells, else empty: neither = the provider's average processor.
+    `resources` names a factor with the vCPUs per billed unit (OCPU).
+    """
+
+    part: MachinePartKind
+    type_name: str = ""
+    family: str = ""
+    held: bool = False
+    resources: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerators:
+    """Hours of one accelerator board that is billed on a row of its own."""
+
+    board: str
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +77,8 @@ class Processing:
     """vCPUs and memory per unit of a serverless, managed or proxied service.
 
     The amounts are `vcpus` and `memory_gib`, times the vcpus and memory_gib of the `resources` factor if one
-    is named. `vcpus_per_gib` and `memory_gib_per_vcpu` name coefficients that give one from the other.
+    is named. `mib_per_vcpu` and `memory_gib_per_vcpu` name coefficients that give one from the other,
+    `units_per_vcpu` one that the billed vCPUs are divided by (GHz-seconds).
     """
 
     vcpus: Decimal
@@ -61,6 +86,7 @@ class Processing:
     resources: str | None = None
     mib_per_vcpu: str | None = None
     memory_gib_per_vcpu: str | None = None
+    units_per_vcpu: str | None = None
     architecture: Architecture = "average"
     utilisation: Utilisation = "default"
     embodied: EmbodiedRule = "generic_server"
@@ -84,7 +110,7 @@ class MovedData:
     area: str | None = None
 
 
-Model: TypeAlias = Machine | WholeHost | BurstCredits | Processing | StoredData | MovedData
+Model: TypeAlias = Machine | MachinePart | Accelerators | WholeHost | BurstCredits | Processing | StoredData | MovedData
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,11 @@ UNMAPPED_REASONS = frozenset(
         "gpu_count_unknown", "accelerator_power_unknown", "no_factor_for_date",
     )
 )  # fmt: skip
-MODELS = frozenset(("instance", "host", "credits", "processing", "storage", "disk_tier", "cache_size", "network"))
+MODELS = frozenset(
+    (
+        "instance", "machine_part", "accelerators", "host", "credits", "processing", "sized", "storage", "network",
+    )
+)  # fmt: skip
 UNITS = frozenset(["Hours", "vCPU-Hours", "GiB-Hours", "GiB", "Requests", "Count"])
 
 
@@ -56,6 +60,7 @@ class Rule:
     category: re.Pattern[str] | None
     subcategory: re.Pattern[str] | None
     meter: re.Pattern[str] | None
+    description: re.Pattern[str] | None
     line_type: str
     needs_instance_type: bool
     units: frozenset[str]
@@ -65,6 +70,15 @@ class Rule:
     model: str | None
     params: Mapping[str, Any]
     source: str
+
+    @property
+    def names_usage(self) -> bool:
+        """Whether a text has to fit; a rule by unit alone says nothing about usage in another unit."""
+        texts = (
+            self.service, self.usage_type, self.operation, self.category, self.subcategory, self.meter,
+            self.description,
+        )  # fmt: skip
+        return any(pattern is not None for pattern in texts)
 
     def matches(self, key: UsageKey) -> bool:
         """Whether everything but the unit fits."""
@@ -81,6 +95,7 @@ class Rule:
             and (self.category is None or self.category.fullmatch(key.meter_category) is not None)
             and (self.subcategory is None or self.subcategory.fullmatch(key.meter_subcategory) is not None)
             and (self.meter is None or self.meter.fullmatch(key.meter) is not None)
+            and (self.description is None or self.description.fullmatch(key.description) is not None)
         )
 
 
@@ -148,6 +163,7 @@ def _rule(row: Mapping[str, str]) -> Rule:
         category=_whole(row["category"]),
         subcategory=_whole(row["subcategory"]),
         meter=_whole(row["meter"]),
+        description=_whole(row["description"]),
         line_type=row["line_type"],
         needs_instance_type=row["requires"] == "instance_type",
         units=units,

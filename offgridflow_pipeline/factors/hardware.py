@@ -160,7 +160,7 @@ def canonical_name(provider: str, type_name: str) -> str:
     if provider != "azure":
         return re.sub(r"(?<=\d)xl$", "xlarge", name)
     name = re.sub(r"\s+", " ", name.replace("_", " ").removeprefix("standard ").removeprefix("basic "))
-    name = re.sub(r" (spot|low priority)$", "", name.split("/")[0].strip())
+    name = re.sub(r"( spot| low priority| - free)$", "", name.split("/")[0].strip())
     return re.sub(r"^([a-z]+\d+)-\d+", r"\1", name)
 
 

@@ -28,14 +28,17 @@ Naming scheme of `factor_key` (first part = kind; countries are ISO 3166-1 alpha
   ``lambda.mib_per_vcpu``, ``functions.ghz_per_vcpu``, ``sql.memory_gib_per_vcore``,
   ``generic_server.embodied_kg|vcpus|memory_gib``, ``embodied.base|base_memory_gib|memory_per_gib|socket|
   ssd_drive|hdd_drive|gpu|ssd_per_tb|hdd_per_tb|arm_single_socket_vcpus``, ``gpu.idle_ratio``,
-  ``gpu.full_ratio``, ``grid.max_lag_years``, ``gsd.<subject>`` and ``cap.<subject>`` (section 12, P12)
+  ``gpu.full_ratio``, ``grid.max_lag_years``, ``gsd.<subject>`` and ``cap.<subject>`` (section 12, P12;
+  ``cap.kg_per_<currency>`` in lower case)
 * ``replication/<provider>/<store>`` copies, for example ``replication/aws/ebs``, ``replication/azure/lrs``;
   ``offgridflow factors show replication`` lists them
 * ``proxy.resources/<name>`` with attributes vcpus, memory_gib per billed unit: ``glue.dpu``, ``aurora.acu``,
-  ``redshift.rpu``, ``bigquery.slot``, ``oci.ocpu.x86``, ``oci.ocpu.arm``, ``appliance``, ``control_plane``,
-  ``codebuild.<small|medium|large|2xlarge>``, ``app_service.<B1..P3v3>``,
-  ``azure.dtu.<standard|premium|basic>`` (per DTU, basic per database),
-  ``azure.redis.<c0..c6|p1..p5|e10..e100>`` (memory_gib per node) and ``azure.disk.<1..80>`` (value in GiB)
+  ``redshift.rpu``, ``bigquery.slot``, ``oci.ocpu.<x86|arm|e2>``, ``appliance``, ``control_plane``,
+  ``codebuild.<small|medium|large|2xlarge>``, ``cloud_build.default``, ``app_engine.f1``,
+  ``app_service.<B1..P3v3>`` (``p1mv3``, ``i1v2`` and later plans in lower case, as read from a meter),
+  ``azure.dtu.<standard|premium|basic>`` (per DTU, basic per database), ``azure.dtu.<s0..s12|p1..p15>`` (per
+  database), ``azure.redis.<c0..c6|p1..p5|e10..e100>`` (memory_gib per node), ``azure.disk.<1..80>`` and
+  ``azure.registry.<basic|standard|premium>`` (value in GiB)
 * ``region/<provider>/<region>``; ``region/gcp/us`` and other multi-regions have attributes.members
 * ``spend/US/518210``; ``gwp/AR6-100/CH4/<ch4_origin>``, ``gwp/AR5-100/N2O``
 """

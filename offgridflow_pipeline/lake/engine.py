@@ -188,6 +188,10 @@ class Engine:
         with self._memory_explained():
             return self.connection.to_pyarrow(expr)
 
+    def has_rows(self, expr: ir.Table) -> bool:
+        """Whether the table has any row; reads no more than one."""
+        return bool(self.to_arrow(expr.limit(1).select(expr.columns[0])).num_rows)
+
     @contextmanager
     def _memory_explained(self) -> Iterator[None]:
         import duckdb

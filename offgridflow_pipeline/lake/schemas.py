@@ -134,11 +134,12 @@ PROVIDER_STATEMENTS = Table(
     "provider_statements",
     "month",
     "Carbon statements of the providers, one row per account, service, region, scope and basis, all versions.",
-    ("statement_id",),
+    # A figure may change and change back: the same statement is then read twice.
+    ("statement_id", "retrieved_at"),
     (
         _TENANT,
         _MONTH,
-        Column("statement_id", TEXT, "SHA-256 of the key columns and of the figure.", nullable=False),
+        Column("statement_id", TEXT, "SHA-256 of the key columns, the figure and its completeness.", nullable=False),
         Column("connection_id", TEXT, "Connection that delivered it.", nullable=False),
         Column("provider", TEXT, "aws, azure or gcp.", nullable=False),
         Column("source", TEXT, "carbon_export, sustainability, carbon_optimization or bigquery.", nullable=False),
@@ -209,7 +210,13 @@ USAGE_LINES = Table(
         Column("ConsumedUnit", TEXT, "Unit as billed."),
         Column("PricingQuantity", QUANTITY, "Quantity in PricingUnit."),
         Column("PricingUnit", TEXT, "Unit of the price."),
-        Column("BilledCost", MONEY, "Cost on the invoice, before amortisation.", "BillingCurrency", nullable=False),
+        Column(
+            "BilledCost",
+            MONEY,
+            "Cost the bill states: before amortisation, but the amortised one of an azure_amortized export.",
+            "BillingCurrency",
+            nullable=False,
+        ),
         Column("EffectiveCost", MONEY, "Amortised cost.", "BillingCurrency"),
         Column("ListCost", MONEY, "Cost at list price.", "BillingCurrency"),
         Column("ContractedCost", MONEY, "Cost at contracted price.", "BillingCurrency"),
@@ -234,7 +241,7 @@ USAGE_LINES = Table(
                 "x_ServiceCode": "Provider's code of the service.",
                 "x_UsageType": "AWS usage type.",
                 "x_Operation": "AWS operation.",
-                "x_LineItemType": "AWS line item type.",
+                "x_LineItemType": "AWS line item type, Azure charge type or GCP cost type.",
                 "x_BillingEntity": "AWS or AWS Marketplace.",
                 "x_InstanceType": "Instance type, machine type or VM size.",
             }
@@ -270,6 +277,7 @@ USAGE_LINES = Table(
         Column("x_SourceRow", pa.int64(), "Row in the raw object.", nullable=False),
         Column("x_SourceVersion", TEXT, "Version of the delivery."),
         Column("x_ExtractedAt", TIME, "When the row was read.", nullable=False),
+        Column("x_ConnectionId", TEXT, "Connection that delivered the row.", nullable=False),
     ),
 )
 

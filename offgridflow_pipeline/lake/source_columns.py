@@ -31,26 +31,29 @@ FOCUS_COLUMNS = (
     "ServiceProviderName", "HostProviderName", "PublisherName", "InvoiceIssuerName", "InvoiceId",
     "BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd", "ServiceName",
     "ServiceCategory", "ServiceSubcategory", "SkuId", "SkuPriceId", "SkuMeter", "SkuPriceDetails",
-    "PricingCategory", "ChargeCategory", "ChargeClass", "ChargeFrequency", "ChargeDescription",
+    "PricingCategory", "ChargeCategory", "ChargeSubcategory", "ChargeClass", "ChargeFrequency", "ChargeDescription",
     "ConsumedQuantity", "ConsumedUnit", "PricingQuantity", "PricingUnit", "BilledCost", "EffectiveCost",
     "ListCost", "ListUnitPrice", "ContractedCost", "BillingCurrency", "RegionId", "RegionName",
     "AvailabilityZone", "ResourceId", "ResourceName", "ResourceType", "Tags", "CommitmentDiscountId",
     "CommitmentDiscountCategory", "CommitmentDiscountType", "CommitmentDiscountStatus",
     "CapacityReservationId", "CapacityReservationStatus", "x_ServiceCode", "x_UsageType", "x_Operation",
     "x_SkuMeterId", "x_SkuMeterCategory", "x_SkuMeterSubcategory", "x_SkuMeterName", "x_SkuDetails",
-    "x_PricingBlockSize", "x_PricingUnitDescription", "x_SkuServiceFamily", "x_ResourceType",
+    "x_PricingBlockSize", "x_PricingUnitDescription", "x_SkuServiceFamily", "x_ResourceType", "x_CostType",
+    "x_ExportTime", "x_Location", "x_ServiceId", "x_SystemLabels", "x_Labels", "x_ProjectLabels", "x_Tags",
+    "x_Credits", "x_SubscriptionInstanceId", "x_ConsumptionModelDescription",
 )  # fmt: skip
 
 #: Columns of Azure cost exports (actual, amortized; EA, MCA, c360, pay-as-you-go) under their EA names.
 AZURE_COLUMNS = (
     "BillingAccountId", "BillingAccountName", "BillingProfileId", "BillingProfileName", "InvoiceId",
-    "InvoiceSectionId", "BillingPeriodStartDate", "BillingPeriodEndDate", "SubscriptionId", "SubscriptionName",
-    "Date", "Product", "ProductId", "PartNumber", "MeterId", "ServiceFamily", "MeterCategory",
-    "MeterSubCategory", "MeterRegion", "MeterName", "Quantity", "UnitOfMeasure", "EffectivePrice", "UnitPrice",
-    "PayGPrice", "Cost", "BillingCurrency", "ResourceLocation", "AvailabilityZone", "ConsumedService",
-    "ResourceGroup", "ResourceId", "ResourceName", "ResourceType", "AdditionalInfo", "Tags", "ReservationId",
-    "ReservationName", "BenefitId", "BenefitName", "Term", "PricingModel", "ChargeType", "Frequency",
-    "PublisherType", "PublisherName", "PlanName",
+    "PreviousInvoiceId", "InvoiceSectionId", "BillingPeriodStartDate", "BillingPeriodEndDate",
+    "SubscriptionId", "SubscriptionName", "Date", "Product", "ProductId", "PartNumber", "MeterId",
+    "ServiceFamily", "MeterCategory", "MeterSubCategory", "MeterRegion", "MeterName", "Quantity",
+    "UnitOfMeasure", "EffectivePrice", "UnitPrice", "PayGPrice", "Cost", "PaygCostInBillingCurrency",
+    "BillingCurrency", "PricingCurrency", "ExchangeRatePricingToBilling", "ResourceLocation",
+    "AvailabilityZone", "ConsumedService", "ResourceGroup", "ResourceId", "ResourceName", "ResourceType",
+    "AdditionalInfo", "Tags", "ReservationId", "ReservationName", "BenefitId", "BenefitName", "Term",
+    "PricingModel", "ChargeType", "Frequency", "PublisherType", "PublisherName", "PlanName",
 )  # fmt: skip
 
 #: Columns of the GCP billing export, nested names joined by an underscore; lists and structs as JSON text.

@@ -21,6 +21,7 @@ def lineage(rows: ir.Table) -> dict[str, ir.Value]:
         "tenant_id": rows.tenant_id,
         "usage_date": rows.usage_date,
         "connection_id": rows.connection_id,
+        "x_ConnectionId": rows.connection_id,
         "x_Feed": rows.feed,
         "x_SourceRowHash": rows.source_row_hash,
         "x_SourceObjectSha256": rows.source_object_sha256,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ibis
 
+from offgridflow_pipeline.connectors.feeds import FEEDS, Dialect
 from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.usage.aws_cur import cur_lines
+from offgridflow_pipeline.usage.azure_costs import azure_lines
 from offgridflow_pipeline.usage.focus import focus_lines
+from offgridflow_pipeline.usage.gcp_billing import gcp_lines
 from offgridflow_pipeline.usage.keys import with_identity
 from offgridflow_pipeline.usage.pruning import pruned
 
@@ -17,7 +20,13 @@ if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
     import ibis.expr.types as ir
 
-_MAPPINGS = {"cur": cur_lines, "cur2": cur_lines, "focus": focus_lines}
+#: Header dialect -> mapping of its extract rows.
+_MAPPINGS: dict[Dialect, Callable[[ir.Table], ir.Table]] = {
+    "cur": cur_lines,
+    "azure": azure_lines,
+    "gcp": gcp_lines,
+    "focus": focus_lines,
+}
 
 
 class UnknownFeedError(ValueError):
@@ -30,12 +39,25 @@ def usage_lines(rows: ir.Table, feed: str, columns: Sequence[str] | None = None)
     Only columns that are asked for are computed; line ids need a pass over all rows.
 
     Raises:
-        UnknownFeedError: `feed` is none of cur, cur2, focus.
+        UnknownFeedError: `feed` is no name of `connectors.feeds`.
     """
-    mapping = _MAPPINGS.get(feed)
-    if mapping is None:
-        raise UnknownFeedError(f"Feed {feed!r} is unknown: use one of {', '.join(_MAPPINGS)}.")
-    lines = with_identity(mapping(rows))
+    if feed not in FEEDS:
+        raise UnknownFeedError(f"Feed {feed!r} is unknown: use one of {', '.join(FEEDS)}.")
+    return _lines(rows, FEEDS[feed].dialect, columns)
+
+
+def united_lines(extracts: Mapping[Dialect, ir.Table], has_rows: Callable[[ir.Table], bool]) -> ir.Table:
+    """Usage lines of all extract tables of the same days, given by header dialect.
+
+    Tables without rows are left out: each mapping costs the engine's planner a good part of a second.
+    """
+    filled = {dialect: rows for dialect, rows in extracts.items() if has_rows(rows)}
+    parts = [_lines(rows, dialect, None) for dialect, rows in (filled or dict([*extracts.items()][:1])).items()]
+    return ibis.union(*parts, distinct=False)
+
+
+def _lines(rows: ir.Table, dialect: Dialect, columns: Sequence[str] | None) -> ir.Table:
+    lines = with_identity(_MAPPINGS[dialect](rows))
     schema = ibis.Schema.from_pyarrow(schemas.USAGE_LINES.arrow_schema)
     wanted = schema.names if columns is None else columns
     return pruned(lines.select(**{name: _typed(lines, name, schema[name]) for name in wanted}))

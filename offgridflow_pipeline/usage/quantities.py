@@ -7,7 +7,9 @@ float is in the path.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import ibis
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _LIMB = 10**6
 _DAY_SECONDS = 86_400
+#: Units at the top of units.csv that are looked for one by one.
+_FREQUENT_UNITS = 12
 _builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
 
 
@@ -43,34 +47,56 @@ def _scaled(count: Decimal, atto: Decimal) -> Decimal:
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
+@_builtin(name="last_day")
+def _last_day(value: date) -> date:
+    raise NotImplementedError  # body of a builtin: the engine computes it
+
+
 def unit_rule(unit: ir.Value) -> ir.Value:
-    """Name of the rule for a billed unit; null when no rule fits."""
+    """Number of the rule (`rule_number`) for a billed unit; null when no rule fits."""
     name = unit.lower()
+    numbers = rule_numbers()
+    known = [(billed, numbers[rule]) for billed, rule in units().items()]
+    rare = dict(known[_FREQUENT_UNITS:])
+    # Rows leave the chain at their unit; what is left is too little to pay for a step per rare unit.
     return ibis.cases(
-        (unit.isnull(), ibis.null("string")),
-        *((name == billed, ibis.literal(rule)) for billed, rule in units().items()),
-        else_=ibis.null("string"),
+        (unit.isnull(), ibis.null("int16")),
+        *((name == billed, ibis.literal(number, type="int16")) for billed, number in known[:_FREQUENT_UNITS]),
+        else_=ibis.map(list(rare), list(rare.values())).get(name).cast("int16"),
     )
+
+
+def rule_number(name: str) -> ir.Value:
+    """The rule of that name as `unit_rule` gives it: a number, since the engine compares those faster than names."""
+    return ibis.literal(rule_numbers()[name], type="int16")
+
+
+@cache
+def rule_numbers() -> dict[str, int]:
+    """Unit rule -> its number."""
+    return {rule.name: number for number, rule in enumerate(unit_rules())}
 
 
 def with_canonical_quantity(lines: ir.Table, quantity: str, rule_name: str) -> ir.Table:
     """Add `x_NormQuantity`, `x_NormUnit` and `x_UnitRule`; all null without a rule.
 
-    `quantity` names a DECIMAL(38,18) column of `lines`, `rule_name` one made by `unit_rule`. Usage longer than a
+    `quantity` names a DECIMAL(38,18) column of `lines`, `rule_name` a column made by `unit_rule`. Usage longer than a
     day stays on its first day and is marked in `x_UnitRule`. The table is staged once, so that rows without a
     divisor carry null into the long division: the engine computes shared parts of a case chain for every row,
     but skips nulls quickly.
     """
     rule, billed = lines[rule_name], lines[quantity]
+    numbers = rule_numbers()
     days = (lines.ChargePeriodEnd.epoch_seconds() - lines.ChargePeriodStart.epoch_seconds()) / _DAY_SECONDS
-    divisors = {r.name: r.divisor for r in unit_rules() if r.divisor != 1}
+    divisors = {numbers[r.name]: r.divisor for r in unit_rules() if r.divisor != 1}
+    name = chosen(rule, {number: name for name, number in numbers.items()})
     staged = lines.mutate(
         _factor=_factor(rule, lines.usage_date),
         _divisor=chosen(rule, divisors, kind="int64"),
-        _divided=ibis.cases(*((rule == name, billed) for name in divisors), else_=ibis.null(DECIMAL)),
-        x_NormUnit=chosen(rule, {r.name: r.norm_unit for r in unit_rules()}),
+        _divided=ibis.cases(*((rule == number, billed) for number in divisors), else_=ibis.null(DECIMAL)),
+        x_NormUnit=chosen(rule, {numbers[r.name]: r.norm_unit for r in unit_rules()}),
         x_UnitRule=ibis.ifelse(
-            any_of((days > 1) & (lines.ChargeCategory == "Usage")), rule + ibis.literal("+multi_day"), rule
+            any_of((days > 1) & (lines.ChargeCategory == "Usage")), name + ibis.literal("+multi_day"), name
         ),
     )
     norm = ibis.cases(
@@ -88,7 +114,10 @@ def _factor(rule: ir.Value, day: ir.Value) -> ir.Value:
     return ibis.cases(
         (rule.isnull(), ibis.null("int32")),
         *(
-            (rule == r.name, hours * r.multiplier if r.per_month else ibis.literal(r.multiplier, type="int32"))
+            (
+                rule == rule_number(r.name),
+                hours * r.multiplier if r.per_month else ibis.literal(r.multiplier, type="int32"),
+            )
             for r in multiplied
         ),
         else_=ibis.literal(1, type="int32"),
@@ -97,9 +126,7 @@ def _factor(rule: ir.Value, day: ir.Value) -> ir.Value:
 
 def hours_in_month(day: ir.Value) -> ir.Value:
     """Hours of the calendar month (UTC) of a date."""
-    first = day.truncate("M").cast("date")
-    following = (first + ibis.interval(months=1)).cast("date")
-    return (following.delta(first, unit="day") * 24).cast("int32")
+    return (_last_day(day).day() * 24).cast("int32")
 
 
 def quotient(quantity: ir.Value, divisor: ir.Value) -> ir.Value:

@@ -27,6 +27,15 @@ class LineType:
 
 
 @dataclass(frozen=True, slots=True)
+class FocusSubcategory:
+    """What a charge subcategory of FOCUS 1.0-preview means, name in lower case."""
+
+    name: str
+    commitment_status: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class UnitRule:
     """How a billed quantity becomes a canonical one.
 
@@ -50,7 +59,8 @@ class NoEmission:
     text: str
 
 
-def _rows(name: str) -> list[dict[str, str]]:
+def rows_of(name: str) -> list[dict[str, str]]:
+    """Rows of a file of `data`."""
     with (DATA / name).open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -66,14 +76,23 @@ def line_types() -> tuple[LineType, ...]:
             r["disposition"],
             r["reason"] or None,
         )
-        for r in _rows("line_types.csv")
+        for r in rows_of("line_types.csv")
+    )
+
+
+@cache
+def focus_subcategories() -> tuple[FocusSubcategory, ...]:
+    """Charge subcategories of FOCUS 1.0-preview that say more than the later columns."""
+    return tuple(
+        FocusSubcategory(r["charge_subcategory"], r["commitment_status"] or None, r["reason"] or None)
+        for r in rows_of("focus_charge_subcategories.csv")
     )
 
 
 @cache
 def units() -> dict[str, str]:
     """Billed unit, lower case -> name of its rule; the most frequent units first."""
-    return {r["unit"]: r["rule"] for r in _rows("units.csv")}
+    return {r["unit"]: r["rule"] for r in rows_of("units.csv")}
 
 
 @cache
@@ -84,7 +103,7 @@ def unit_rules() -> tuple[UnitRule, ...]:
         RuleDataError: two rows give one rule different numbers.
     """
     found: dict[str, UnitRule] = {}
-    for row in _rows("units.csv"):
+    for row in rows_of("units.csv"):
         rule = UnitRule(
             row["rule"],
             row["norm_unit"],
@@ -102,28 +121,28 @@ def unit_rules() -> tuple[UnitRule, ...]:
 @cache
 def aws_no_emission() -> tuple[NoEmission, ...]:
     """AWS usage rows that are money, mirrors or software."""
-    return tuple(NoEmission(r["reason"], r["column"], r["contains"]) for r in _rows("aws_no_emission.csv"))
+    return tuple(NoEmission(r["reason"], r["column"], r["contains"]) for r in rows_of("aws_no_emission.csv"))
 
 
 @cache
 def region_prefixes() -> dict[str, str]:
     """AWS usage-type prefix -> region code."""
-    return {r["prefix"]: r["region"] for r in _rows("aws_region_prefixes.csv")}
+    return {r["prefix"]: r["region"] for r in rows_of("aws_region_prefixes.csv")}
 
 
 @cache
 def azure_regions() -> dict[str, str]:
     """Azure display name, lower case without blanks -> region code."""
-    return {r["name"]: r["region"] for r in _rows("azure_regions.csv")}
+    return {r["name"]: r["region"] for r in rows_of("azure_regions.csv")}
 
 
 @cache
 def no_regions() -> tuple[str, ...]:
     """Region texts, lower case without blanks, that name no place."""
-    return tuple(r["text"] for r in _rows("no_region.csv"))
+    return tuple(r["text"] for r in rows_of("no_region.csv"))
 
 
 @cache
 def providers() -> dict[str, str]:
     """Text a provider's name starts with, lower case -> provider code."""
-    return {r["starts_with"]: r["provider"] for r in _rows("providers.csv")}
+    return {r["starts_with"]: r["provider"] for r in rows_of("providers.csv")}

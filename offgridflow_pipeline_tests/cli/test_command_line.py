@@ -17,7 +17,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_command() -> None:
     result = python("import sys; sys.argv = ['offgridflow', '--help']; from offgridflow_pipeline.cli import app; app()")
     assert result.returncode == 0, result.stderr
-    for command in ("estimate", "demo", "dev", "db", "tenant", "factors"):
+    for command in ("estimate", "demo", "dev", "db", "tenant", "connections", "period", "restatement", "factors"):
         assert f" {command} " in result.stdout
 
 
@@ -26,7 +26,20 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     assert result.stdout.strip() == "[]", result.stderr
 
 
-@pytest.mark.parametrize("command", ["estimate", "demo", "dev", "db migrate", "tenant add", "factors show"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "estimate",
+        "demo",
+        "dev",
+        "db migrate",
+        "tenant add",
+        "connections add",
+        "period close",
+        "restatement list",
+        "factors show",
+    ],
+)
 def test_every_command_explains_itself(command: str) -> None:
     from typer.testing import CliRunner
 

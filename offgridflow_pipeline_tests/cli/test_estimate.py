@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from offgridflow_pipeline.cli import app
 from offgridflow_pipeline.demo.generator import DemoBills, generate
-from offgridflow_pipeline.demo.volume import VolumeBill, generate_cur
+from offgridflow_pipeline.demo.volume import VolumeBill, generate_bill
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 AMAZON_SAMPLE = SHARED / "billing" / "aws" / "focus_converters_sample-anonymous-aws-export.csv"
@@ -32,7 +32,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoBills:
 
 @pytest.fixture(scope="module")
 def bill(tmp_path_factory: pytest.TempPathFactory) -> VolumeBill:
-    return generate_cur(tmp_path_factory.mktemp("volume") / "bill.csv.gz", 3_000)
+    return generate_bill(tmp_path_factory.mktemp("volume") / "bill.csv.gz", 3_000, feed="cur")
 
 
 def estimate(out: Path, feed: str, *inputs: Path | str, more: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -66,8 +66,9 @@ def column_sum(rows: list[dict[str, str]], name: str) -> Decimal:
 def test_rows_and_cost_of_the_demo_bills_are_the_control_totals(
     demo: DemoBills, tmp_path: Path, tenant: int, feed: str
 ) -> None:
-    control = demo.tenants[tenant].controls[0]
-    summary = estimate(tmp_path / "out.csv", feed, demo.tenants[tenant].uri)
+    bill = demo.tenants[tenant].feeds[0]
+    (control,) = bill.controls
+    summary = estimate(tmp_path / "out.csv", feed, bill.uri)
     assert (summary["rows"], cost(summary)) == (control.rows, control.billed_cost)
     assert {row["disposition"] for row in summary["coverage"]} == {"mapped", "proxied", "no_emission", "unmapped"}
     assert {row["currency"] for row in summary["coverage"]} == {control.currency}
@@ -114,7 +115,7 @@ def test_a_month_is_the_sum_of_its_rows_in_any_order_and_chunking(bill: VolumeBi
 
 
 def test_legacy_and_cur_2_0_of_the_same_bill_agree(bill: VolumeBill, tmp_path: Path) -> None:
-    parquet = generate_cur(tmp_path / "bill.parquet", bill.rows, kind="cur2")
+    parquet = generate_bill(tmp_path / "bill.parquet", bill.rows, feed="cur2")
     legacy = estimate(tmp_path / "legacy.csv", "cur", bill.path)
     modern = estimate(tmp_path / "modern.csv", "cur2", parquet.path)
     assert modern["totals"] == legacy["totals"]
@@ -180,7 +181,7 @@ def test_a_cut_off_bill_is_refused_and_an_older_result_stays(bill: VolumeBill, t
 
 
 def test_a_bill_of_another_format_names_the_missing_column(demo: DemoBills, tmp_path: Path) -> None:
-    message = refused(tmp_path / "out.csv", "focus", *demo.tenants[0].uri.rglob("*-00001.snappy.parquet"))
+    message = refused(tmp_path / "out.csv", "focus", *demo.tenants[0].feeds[0].uri.rglob("*-00001.snappy.parquet"))
     assert "parquet" in message
     assert "column" in message.lower()
     assert not (tmp_path / "out.csv").exists()

@@ -15,16 +15,13 @@ from typing import Any
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from offgridflow_pipeline.connectors.feeds import EXTRACT_TABLES, FEEDS
 from offgridflow_pipeline.connectors.reading import LocalObject, ReadLimits, extract, reading_errors
 from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.lake.engine import Engine
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "billing"
-TABLES = {
-    "cur": schemas.AWS_BILLING_EXTRACT,
-    "cur2": schemas.AWS_BILLING_EXTRACT,
-    "focus": schemas.FOCUS_BILLING_EXTRACT,
-}
+TABLES = {name: schemas.table(EXTRACT_TABLES[feed.dialect]) for name, feed in FEEDS.items()}
 EXTRACTED_AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 CUR_ROW = {

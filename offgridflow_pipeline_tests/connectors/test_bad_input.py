@@ -14,7 +14,6 @@ import pytest
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
 from offgridflow_pipeline.connectors.reading import ReadLimits
-from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline_tests.connectors.bills import (
     csv_bytes,

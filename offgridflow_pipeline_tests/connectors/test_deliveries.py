@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from offgridflow_pipeline.connectors.connections import Connection, load_connections
+from offgridflow_pipeline.connectors.access import LocalAccess
+from offgridflow_pipeline.connectors.connections import Connection
 from offgridflow_pipeline.connectors.deliveries import Delivery, deliveries
-from offgridflow_pipeline.connectors.errors import ConnectionConfigError, DeliveryError
+from offgridflow_pipeline.connectors.errors import DeliveryError
+from offgridflow_pipeline.connectors.stores import StoredObject, open_store
 from offgridflow_pipeline_tests.connectors.bills import cur_row, focus_row, write_bill, write_cur_delivery
 
 OCTOBER = [date(2026, 10, 5)]
 
 
 def _found(folder: Path, kind: str = "cur", days: list[date] | None = None) -> list[Delivery]:
-    return deliveries(Connection(id="billing", kind=kind, uri=str(folder)), days or OCTOBER)
+    store = open_store(str(folder), LocalAccess())
+    return deliveries(store, Connection(id="billing", kind=kind, uri=str(folder)), days or OCTOBER)
 
 
 def _names(delivery: Delivery) -> list[str]:
@@ -155,33 +159,161 @@ def test_nothing_delivered_is_said_so(tmp_path: Path) -> None:
         _found(tmp_path)
 
 
-def _connections(tmp_path: Path, content: object) -> Path:
-    path = tmp_path / "connections.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
+def test_a_legacy_create_new_report_is_read_from_the_assembly_that_its_manifest_names(tmp_path: Path) -> None:
+    period = tmp_path / "20261001-20261101"
+    for assembly in ("a1", "a2"):
+        write_bill(period / assembly / "report-1.csv.gz", [cur_row(lineItem__ResourceId=assembly)])
+        manifest = {
+            "assemblyId": assembly,
+            "account": "000011112222",
+            "billingPeriod": {"start": "20261001T000000.000Z", "end": "20261101T000000.000Z"},
+            "reportKeys": [f"prefix/report/20261001-20261101/{assembly}/report-1.csv.gz"],
+        }
+        for folder in (period / assembly, period):
+            (folder / "report-Manifest.json").write_text(json.dumps(manifest))
+    (delivery,) = _found(tmp_path)
+    assert [item.uri for item in delivery.objects] == [str(period / "a2" / "report-1.csv.gz")]
 
 
-def test_connections_are_read_per_tenant_with_paths_relative_to_the_file(tmp_path: Path) -> None:
-    entries = {"acme": [{"id": "a", "kind": "cur", "uri": "bills/a"}, {"id": "b", "kind": "focus", "uri": "s3://x/y"}]}
-    found = load_connections(_connections(tmp_path, entries))
-    assert [(c.id, c.uri) for c in found["acme"]] == [("a", str(tmp_path / "bills" / "a")), ("b", "s3://x/y")]
+def test_a_legacy_report_for_athena_is_read_from_its_year_and_month_folders(tmp_path: Path) -> None:
+    for month in ("9", "10"):
+        write_bill(tmp_path / "report" / "report" / "year=2026" / f"month={month}" / "report-1.parquet", [cur_row()])
+        start = date(2026, int(month), 1)
+        period = f"{start:%Y%m%d}-{date(2026, start.month + 1, 1):%Y%m%d}"
+        manifest = tmp_path / "report" / period / "report-Manifest.json"
+        manifest.parent.mkdir()
+        content = {
+            "assemblyId": f"a{month}",
+            "billingPeriod": dict(zip(("start", "end"), period.split("-"), strict=True)),
+            "reportKeys": [f"prefix/report/report/year=2026/month={month}/report-1.parquet"],
+        }
+        manifest.write_text(json.dumps(content))
+    (delivery,) = _found(tmp_path / "report")
+    assert [Path(item.uri).parent.name for item in delivery.objects] == ["month=10"]
+
+
+def test_manifests_for_other_programs_beside_a_report_are_left_alone(tmp_path: Path) -> None:
+    manifest = write_cur_delivery(tmp_path, [[cur_row()]])
+    for name in ("report-RedshiftManifest.json", "report-QuickSightManifest.json"):
+        (manifest.parent / name).write_text('{"entries": []}')
+    assert len(_found(tmp_path)) == 1
+
+
+def test_a_data_export_that_overwrites_has_no_execution_folder(tmp_path: Path) -> None:
+    manifest = _data_export(tmp_path, ".", cur_row())
+    assert manifest.parent.name == "BILLING_PERIOD=2026-10"
+    content = json.loads(manifest.read_text().replace("/./", "/"))
+    manifest.write_text(json.dumps(content | {"executionId": "e-7"}))
+    (delivery,) = _found(tmp_path, "cur2")
+    assert delivery.version == "e-7"
+    assert _names(delivery) == ["export-00001.csv.gz"]
+
+
+class _CountingStore:
+    """A store that counts what is read."""
+
+    def __init__(self) -> None:
+        self.store = open_store("/any", LocalAccess())
+        self.read: list[str] = []
+
+    def list(self, uri: str) -> list[StoredObject]:
+        return self.store.list(uri)
+
+    def read_bytes(self, item: StoredObject) -> bytes:
+        self.read.append(item.uri)
+        return self.store.read_bytes(item)
+
+    def download(self, item: StoredObject, target: Path) -> None:
+        self.store.download(item, target)
+
+
+def test_only_manifests_that_may_bill_the_days_are_read(tmp_path: Path) -> None:
+    for month in range(1, 11):
+        for execution in ("20261103T000000Z-bb", "20261120T000000Z-aa"):
+            _data_export(tmp_path / "new", execution, cur_row(), month=f"2026-{month:02d}")
+        write_cur_delivery(tmp_path / "old", [[cur_row()]], period=f"2026{month:02d}01-2026{month + 1:02d}01")
+    for kind, folder in (("cur2", "new"), ("cur", "old")):
+        store = _CountingStore()
+        connection = Connection(id="billing", kind=kind, uri=str(tmp_path / folder))
+        assert len(deliveries(store, connection, OCTOBER)) == 1
+        assert len(store.read) == (1 if kind == "cur2" else 2)  # October lies in the folder that September ends with
+
+
+def _azure_run(root: Path, run: str, dataset: str, submitted: str = "2026-11-02T00:00:00Z") -> None:
+    part = write_bill(root / "20261001-20261031" / run / "part_0_0001.csv", [focus_row()])
+    manifest = {
+        "exportConfig": {"exportName": dataset.lower(), "resourceId": "/subscriptions/0a1b", "type": dataset},
+        "runInfo": {"runId": run, "submittedTime": submitted, "startDate": "2026-10-01T00:00:00"},
+        "blobs": [{"blobName": f"{root.name}/20261001-20261031/{run}/{part.name}", "byteCount": part.stat().st_size}],
+    }
+    (part.parent / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "connections.json"),
-        ({"acme": [{"id": "a", "kind": "gcp", "uri": "x"}]}, "kind"),
-        ({"acme": [{"id": "../a", "kind": "cur", "uri": "x"}]}, "id"),
-        ({"acme": [{"id": "a", "kind": "cur", "uri": "x", "key": "secret"}]}, "key"),
-        ({"acme": [{"id": "a", "kind": "cur", "uri": "x"}] * 2}, "tenant acme uses the id 'a' twice"),
-    ],
+    ("kind", "run"), [("azure_actual", "r-actual"), ("azure_amortized", "r-amortized"), ("focus", "r-focus")]
 )
-def test_a_wrong_connections_file_is_refused_with_its_place(tmp_path: Path, content: object, message: str) -> None:
-    with pytest.raises(ConnectionConfigError, match=message):
-        load_connections(_connections(tmp_path, content))
+def test_of_azure_exports_side_by_side_a_connection_reads_its_own_dataset(tmp_path: Path, kind: str, run: str) -> None:
+    for dataset, name in (("ActualCost", "r-actual"), ("AmortizedCost", "r-amortized"), ("FocusCost", "r-focus")):
+        _azure_run(tmp_path / name, name, dataset)
+    (delivery,) = _found(tmp_path, kind)
+    assert [Path(item.uri).parent.name for item in delivery.objects] == [run]
+    assert delivery.feed == kind
 
 
-def test_a_missing_connections_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionConfigError, match="OFFGRIDFLOW_CONNECTIONS_FILE"):
-        load_connections(tmp_path / "none.json")
+def test_a_folder_with_exports_of_other_kinds_only_is_refused_not_read_as_empty(tmp_path: Path) -> None:
+    _azure_run(tmp_path / "amortized", "r1", "AmortizedCost")
+    with pytest.raises(DeliveryError, match="holds no manifest of the kind azure_actual .* is of another"):
+        _found(tmp_path, "azure_actual")
+    with pytest.raises(DeliveryError, match="holds no manifest of the kind cur"):
+        _found(tmp_path, "cur")
+
+
+def test_an_azure_run_without_blobs_is_a_month_without_rows(tmp_path: Path) -> None:
+    _azure_run(tmp_path / "actual", "r1", "ActualCost")
+    manifest = tmp_path / "actual" / "20261001-20261031" / "r1" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"blobs": []}))
+    (delivery,) = _found(tmp_path, "azure_actual")
+    assert delivery.objects == ()
+
+
+def _old_azure_file(root: Path, name: str, written: int, period: str = "20261001-20261031") -> Path:
+    path = write_bill(root / period / name, [focus_row()])
+    os.utime(path, (written, written))
+    return path
+
+
+def test_of_old_azure_exports_without_manifest_the_newest_file_of_a_period_counts(tmp_path: Path) -> None:
+    _old_azure_file(tmp_path / "daily", "daily_b.csv", 100)
+    newest = _old_azure_file(tmp_path / "daily", "daily_a.csv", 200)
+    _old_azure_file(tmp_path / "daily", "daily_c.csv", 300, period="20260901-20260930")
+    (delivery,) = _found(tmp_path, "azure_actual")
+    assert [item.uri for item in delivery.objects] == [str(newest)]
+    assert (delivery.period_start, delivery.period_end) == (date(2026, 10, 1), date(2026, 11, 1))
+    assert delivery.version == "daily_a.csv"
+
+
+def test_of_old_azure_runs_in_parts_the_newest_run_counts_with_all_its_parts(tmp_path: Path) -> None:
+    for run, written in (("run-b", 100), ("run-a", 200)):
+        for part in ("part_0.csv", "part_1.csv"):
+            _old_azure_file(tmp_path / "daily", f"{run}/{part}", written)
+    (delivery,) = _found(tmp_path, "azure_amortized")
+    assert [Path(item.uri).parent.name for item in delivery.objects] == ["run-a", "run-a"]
+
+
+def test_two_old_azure_exports_of_one_month_are_refused(tmp_path: Path) -> None:
+    _old_azure_file(tmp_path / "daily", "a.csv", 100)
+    _old_azure_file(tmp_path / "monthly", "b.csv", 100)
+    with pytest.raises(DeliveryError, match="two exports of the same bill"):
+        _found(tmp_path, "azure_actual")
+
+
+def test_once_an_azure_export_writes_manifests_files_without_one_are_an_unfinished_run(tmp_path: Path) -> None:
+    root = tmp_path / "daily"
+    _azure_run(root, "r1", "ActualCost")
+    _old_azure_file(root, "r2/part_0.csv", 300)
+    _old_azure_file(root, "r3/part_0.csv", 300, period="20261101-20261130")
+    old = _old_azure_file(root, "old.csv", 300, period="20260901-20260930")
+    days = [date(2026, 9, 5), date(2026, 10, 5), date(2026, 11, 5)]
+    found = _found(tmp_path, "azure_actual", days)
+    assert sorted(Path(item.uri).parent.name for d in found for item in d.objects) == ["20260901-20260930", "r1"]
+    assert str(old) in [item.uri for d in found for item in d.objects]

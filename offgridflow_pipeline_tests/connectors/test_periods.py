@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from offgridflow_pipeline.connectors.access import LocalAccess
 from offgridflow_pipeline.connectors.connections import Connection
-from offgridflow_pipeline.connectors.deliveries import deliveries, survey
+from offgridflow_pipeline.connectors.deliveries import Delivery, deliveries
 from offgridflow_pipeline.connectors.errors import DeliveryError
 from offgridflow_pipeline.connectors.reading import OBJECTS_AT_ONCE, extract, extracts
+from offgridflow_pipeline.connectors.sources import Source, open_source
+from offgridflow_pipeline.connectors.stores import open_store
 from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline_tests.connectors.bills import cur_row, local_objects, write_bill, write_cur_delivery
@@ -24,23 +27,31 @@ def _connection(folder: Path, kind: str = "cur") -> Connection:
     return Connection(id="billing", kind=kind, uri=str(folder))
 
 
+def _source(folder: Path) -> Source:
+    return open_source(_connection(folder), LocalAccess())
+
+
+def _deliveries(folder: Path, days: list[date]) -> list[Delivery]:
+    return deliveries(open_store(str(folder), LocalAccess()), _connection(folder), days)
+
+
 def test_an_unusable_period_does_not_hide_the_others(tmp_path: Path) -> None:
     write_cur_delivery(tmp_path, [[cur_row()]], period="20260901-20261001")
     broken = write_cur_delivery(tmp_path, [[cur_row()]], period="20261001-20261101")
     (broken.parent / "report-00001.csv.gz").unlink()
-    found, refused = survey(_connection(tmp_path), BOTH)
+    found, refused = _source(tmp_path).survey(BOTH)
     assert [d.period_start for d in found] == [date(2026, 9, 1)]
     assert [r.touches([date(2026, 10, 7)]) for r in refused] == [True]
     assert not refused[0].touches([date(2026, 9, 30)])
     with pytest.raises(DeliveryError, match="incomplete"):
-        deliveries(_connection(tmp_path), BOTH)
-    assert len(deliveries(_connection(tmp_path), BOTH[:1])) == 1
+        _deliveries(tmp_path, BOTH)
+    assert len(_deliveries(tmp_path, BOTH[:1])) == 1
 
 
 def test_a_manifest_that_is_no_json_refuses_the_period_its_folder_names(tmp_path: Path) -> None:
     write_cur_delivery(tmp_path, [[cur_row()]], period="20260901-20261001")
     write_cur_delivery(tmp_path, [[cur_row()]], period="20261001-20261101").write_text("{")
-    found, refused = survey(_connection(tmp_path), BOTH)
+    found, refused = _source(tmp_path).survey(BOTH)
     assert [d.period_start for d in found] == [date(2026, 9, 1)]
     assert refused[0].period is not None
     assert refused[0].period.start == date(2026, 10, 1)
@@ -59,15 +70,15 @@ def test_a_manifest_that_is_no_json_refuses_the_period_its_folder_names(tmp_path
 def test_a_manifest_of_another_shape_is_refused_by_name(tmp_path: Path, content: dict[str, object]) -> None:
     write_cur_delivery(tmp_path, [[cur_row()]]).write_text(json.dumps(content))
     with pytest.raises(DeliveryError, match=r"report-Manifest\.json"):
-        deliveries(_connection(tmp_path), BOTH)
+        _deliveries(tmp_path, BOTH)
 
 
 def test_two_exports_of_one_bill_under_one_prefix_are_refused(tmp_path: Path) -> None:
     write_cur_delivery(tmp_path / "hourly", [[cur_row()]])
     shutil.copytree(tmp_path / "hourly", tmp_path / "daily")
     with pytest.raises(DeliveryError, match="two exports of the same bill"):
-        deliveries(_connection(tmp_path), BOTH)
-    assert len(deliveries(_connection(tmp_path / "daily"), BOTH)) == 1
+        _deliveries(tmp_path, BOTH)
+    assert len(_deliveries(tmp_path / "daily", BOTH)) == 1
 
 
 def _many(folder: Path, count: int) -> list[Path]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 REGION = "us-east-1"
 CREDENTIAL = "testing"
@@ -45,12 +46,12 @@ class S3Server:
             "AWS_REGION": REGION,
         }
 
-    def client(self) -> Any:
-        """A boto3 client of the server."""
+    def client(self, service: str = "s3") -> Any:
+        """A boto3 client of the server; moto answers for other services at the same endpoint."""
         import boto3
 
         return boto3.client(
-            "s3",
+            service,
             endpoint_url=self.endpoint,
             aws_access_key_id=CREDENTIAL,
             aws_secret_access_key=CREDENTIAL,
@@ -72,12 +73,14 @@ def s3_server() -> Iterator[S3Server]:
     """
     port = _free_port()
     command = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
-    with subprocess.Popen(
-        [sys.executable, "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
+    # Into a file, not a pipe: nobody reads it, and a full pipe would stop the server after some hundred requests.
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen([sys.executable, "-c", command], stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
         try:
             server = S3Server(f"http://127.0.0.1:{port}")
-            _wait_until_ready(server, process)
+            _wait_until_ready(server, process, log)
             yield server
         finally:
             process.kill()
@@ -89,11 +92,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(server: S3Server, process: subprocess.Popen[str]) -> None:
+def _wait_until_ready(server: S3Server, process: subprocess.Popen[bytes], log: IO[str]) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(OSError), urllib.request.urlopen(f"{server.endpoint}/moto-api/data.json", timeout=5):
             return
         time.sleep(0.05)
-    process.kill()
-    raise RuntimeError(f"The S3 server did not start: {process.communicate()[1][-2000:]}")
+    log.seek(0)
+    raise RuntimeError(f"The S3 server did not start: {log.read()[-2000:]}")

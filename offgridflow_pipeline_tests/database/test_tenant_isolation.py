@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,10 +17,13 @@ import sqlalchemy as sa
 
 import offgridflow_pipeline
 from offgridflow_pipeline.database import catalog
+from offgridflow_pipeline.database.changes import DetectedChange
+from offgridflow_pipeline.database.connections import SealedSecret
 from offgridflow_pipeline.database.engine import Database, UnknownTenantError, enter
 from offgridflow_pipeline.settings import DEVELOPMENT_SECRET
 
 DAY = date(2026, 9, 1)
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 INSUFFICIENT_PRIVILEGE = "42501"
 
 
@@ -50,6 +53,17 @@ def _fill(database: Database, tenant: str) -> None:
         ],
     )  # fmt: skip
     database.check_ledger.record(run_id="r", check_name="a.b", partition_keys=[f"{DAY}|{tenant}"], failing={})
+    database.connections.add(
+        tenant, "payer", provider="aws", kind="cur2", uri="s3://b/k", secret_ref="sealed",
+        sealed=SealedSecret("k", b"n" * 12, b"c" * 17, b"w" * 48, b"m" * 12),
+    )  # fmt: skip
+    database.feed_states.advance(tenant, "c", {"unit": {"version": "1"}}, observed_at=NOON, run_id="r")
+    database.day_digests.record(
+        tenant, "aws_billing_extract", days=[DAY], connections={"c": "1"}, digests={}, run_id="r"
+    )
+    database.period_closures.close(tenant, "2026-09", by="ada", today=NOON.date())
+    change = DetectedChange(DAY, DAY, "new_version", "a" * 64, {"unit": {"version": "2"}})
+    database.source_changes.record(tenant, "c", [change], observed_at=NOON)  # held: proposes a restatement
 
 
 @pytest.fixture
@@ -94,6 +108,8 @@ def test_every_table_with_tenant_id_has_row_level_security_enabled_forced_and_a_
         ).all()
     assert {row[0] for row in rows} >= {
         "ogf.tenants", "ogf.source_snapshots", "ogf.report_register", "ogf.daily_scope_totals", "ogf.check_ledger",
+        "ogf.cloud_connections", "ogf.sealed_secrets",
+        "ogf.feed_states", "ogf.day_digests", "ogf.source_changes", "ogf.period_closures", "ogf.restatements",
     }  # fmt: skip
     assert [tuple(row[1:]) for row in rows] == [(True, True, 1)] * len(rows)
     assert [row[0] for row in rows] == _tables(database)
@@ -213,6 +229,14 @@ def test_moving_a_row_to_another_tenant_is_refused(raid: tuple[sa.Connection, uu
         "update ogf.report_register set status = 'superseded' where tenant_id = :victim",
         "update ogf.source_snapshots set last_run_id = 'stolen' where tenant_id = :victim",
         "update ogf.tenants set display_name = 'stolen' where tenant_id = :victim",
+        "update ogf.cloud_connections set uri = 's3://stolen' where tenant_id = :victim",
+        "delete from ogf.cloud_connections where tenant_id = :victim",
+        "update ogf.sealed_secrets set key_id = 'stolen' where tenant_id = :victim",
+        "delete from ogf.sealed_secrets where tenant_id = :victim",
+        "update ogf.restatements set status = 'approved', decided_by = 'me' where tenant_id = :victim",
+        "update ogf.period_closures set reopened_by = 'me' where tenant_id = :victim",
+        "update ogf.source_changes set status = 'pending' where tenant_id = :victim",
+        "update ogf.feed_states set fingerprint = '{}' where tenant_id = :victim",
     ],
 )
 def test_changing_another_tenants_rows_touches_none(raid: tuple[sa.Connection, uuid.UUID], attack: str) -> None:
@@ -227,8 +251,16 @@ def test_changing_another_tenants_rows_touches_none(raid: tuple[sa.Connection, u
         "delete from ogf.tenants",
         "delete from ogf.check_ledger",
         "update ogf.check_ledger set passed = true",
+        "delete from ogf.period_closures",
+        "update ogf.period_closures set closed_by = 'me'",
+        "delete from ogf.restatements",
+        "update ogf.restatements set month = '2026-10'",
+        "update ogf.source_changes set observed = '{}'",
         "update ogf.report_register set sha256 = repeat('0', 64)",
         "update ogf.tenants set slug = 'other'",
+        "update ogf.cloud_connections set connection_id = 'other'",
+        "update ogf.sealed_secrets set connection_id = 'other'",
+        "update ogf.sealed_secrets set created_at = now()",
         "alter table ogf.tenants disable row level security",
         "drop policy tenant on ogf.tenants",
         "create policy mine on ogf.tenants using (true)",

@@ -19,12 +19,11 @@ from offgridflow_pipeline.settings import load_settings
 
 
 class PlatformRun:
-    """A Dagster instance, a lake and a database; `env` is set before anything is opened."""
+    """A Dagster instance, a lake and a database; the environment is set before anything is opened."""
 
-    def __init__(self, monkeypatch: Any, database: Database, data_dir: Path, connections: Path) -> None:
+    def __init__(self, monkeypatch: Any, database: Database, data_dir: Path) -> None:
         monkeypatch.setenv("DATABASE_URL", database.admin_engine.url.render_as_string(hide_password=False))
         monkeypatch.setenv("OFFGRIDFLOW_DATA_DIR", str(data_dir))
-        monkeypatch.setenv("OFFGRIDFLOW_CONNECTIONS_FILE", str(connections))
         load_settings.cache_clear()
         self.instance = dg.DagsterInstance.ephemeral()
         self.lake = Lake(str(data_dir / "lake"))

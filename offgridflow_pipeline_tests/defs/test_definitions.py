@@ -22,7 +22,7 @@ SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_spec
 
 def test_the_definitions_load_and_hold_the_whole_chain():
     dg.Definitions.validate_loadable(defs)
-    assert set(SPECS) == {*DAILY_ASSETS, *MONTHLY_ASSETS}
+    assert set(SPECS) == {*DAILY_ASSETS, "provider_statements", *MONTHLY_ASSETS}
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
@@ -44,15 +44,28 @@ def test_every_partitioned_asset_has_a_backfill_policy(name):
     assert asset.backfill_policy == dg.BackfillPolicy.multi_run(expected)
 
 
+INFORMING = {
+    "complete", "answered", "provider_estimate", "known_values", "coverage",
+}  # fmt: skip
+
+
 @pytest.mark.req("U6")
-def test_every_lake_check_blocks():
+def test_every_lake_check_blocks_but_those_that_say_they_inform():
     for check in LAKE_CHECKS:
-        assert all(spec.blocking for spec in check.check_specs)
+        for spec in check.check_specs:
+            assert spec.blocking == (spec.name not in INFORMING), spec.name
+
+
+def test_what_a_provider_states_is_read_before_the_bill_is_held_against_it():
+    checks = {spec.name: spec for check in LAKE_CHECKS for spec in check.check_specs}
+    for name in ("provider_total", "provider_estimate"):
+        assert "control_totals" in {dep.asset_key.to_user_string() for dep in checks[name].additional_deps}
 
 
 def test_upstreams_follow_the_data():
     parents = {name: {d.asset_key.to_user_string() for d in spec.deps} for name, spec in SPECS.items()}
-    assert parents["usage_lines"] == {"aws_billing_extract", "focus_billing_extract"}
+    extracts = {"aws_billing_extract", "azure_billing_extract", "gcp_billing_extract", "focus_billing_extract"}
+    assert parents["usage_lines"] == parents["control_totals"] == extracts
     assert parents["scope_totals"] == {"emission_lines"}
     assert parents["ghg_inventory"] == {"scope_totals", "emission_lines"}
     assert parents["report_publication"] == {"report_pdf", "report_ixbrl", "report_xbrl", "report_datapack"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from lxml import etree
 
+from offgridflow_pipeline.connectors.connections import to_row
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.demo.generator import DemoBills, generate
 from offgridflow_pipeline.reporting.xbrl import instance as xbrl_instance
@@ -41,13 +41,17 @@ def run(monkeypatch: pytest.MonkeyPatch, database: Database, bills: DemoBills, t
     for tenant in bills.tenants:
         if tenant.slug not in known:
             database.tenants.add(tenant.slug, tenant.display_name, lei=tenant.lei, currency=tenant.currency)
-    opened = PlatformRun(monkeypatch, database, tmp_path / "data", copy / bills.connections_file.name)
+        for connection in tenant.connections:
+            copied = str(copy / Path(connection.uri).relative_to(bills.root.resolve()))
+            values = to_row(connection.model_copy(update={"uri": copied}))
+            database.connections.add(tenant.slug, connection.id, **values, replace=True)
+    opened = PlatformRun(monkeypatch, database, tmp_path / "data")
     opened.add_tenants([t.slug for t in bills.tenants])
     yield opened
     opened.close()
 
 
-@pytest.mark.parametrize("position", [0, 1])
+@pytest.mark.parametrize("position", [0, 1, 2])
 def test_a_month_becomes_published_reports_whose_cost_and_rows_equal_the_bill(
     run: PlatformRun, bills: DemoBills, database: Database, tmp_path: Path, position: int
 ):
@@ -79,15 +83,16 @@ def test_totals_do_not_depend_on_the_order_of_days_nor_on_how_often_they_run(run
     assert summed(by_account) == summed(one_by_one) == summed(run.totals(tenant, "emission_lines"))
 
 
-def test_a_damaged_delivery_leaves_the_old_days_and_the_other_tenant(run: PlatformRun, bills: DemoBills):
+def test_a_damaged_delivery_leaves_the_old_days_and_the_other_tenant(
+    run: PlatformRun, bills: DemoBills, database: Database
+):
     damaged, other = bills.tenants[1].slug, bills.tenants[0].slug
     first, last = date(2026, 10, 1), date(2026, 10, 2)
     assert run.days(damaged, first, last).success
     before = run.totals(damaged)
-    connections = json.loads(Path(os.environ["OFFGRIDFLOW_CONNECTIONS_FILE"]).read_text())
-    root = Path(os.environ["OFFGRIDFLOW_CONNECTIONS_FILE"]).parent / connections[damaged][0]["uri"]
-    newest = max(root.rglob("*.csv.gz"))
-    for part in root.rglob("*.csv.gz"):
+    parts = [p for row in database.connections.list(damaged) for p in sorted(Path(row.uri).rglob("*.csv.gz"))]
+    newest = max(parts)
+    for part in parts:
         part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
     failed = run.days(damaged, first, last)
     assert not failed.success
@@ -154,11 +159,14 @@ def test_a_run_worker_killed_in_mid_run_leaves_whole_days_and_the_retry_is_right
     assert total["lines"] == control.rows
 
 
-def test_a_tenant_without_connections_is_refused_instead_of_emptied(run: PlatformRun, bills: DemoBills):
+def test_a_tenant_without_connections_is_refused_instead_of_emptied(
+    run: PlatformRun, bills: DemoBills, database: Database
+):
     tenant = bills.tenants[0].slug
     day = date(2026, 10, 1)
     assert run.days(tenant, day, day).success
     before = run.totals(tenant)
-    Path(os.environ["OFFGRIDFLOW_CONNECTIONS_FILE"]).write_text("{}")
+    for connection in database.connections.list(tenant):
+        database.connections.pause(tenant, connection.connection_id)
     assert not run.days(tenant, day, day).success
     assert run.totals(tenant) == before

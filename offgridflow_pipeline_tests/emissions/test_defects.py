@@ -112,6 +112,44 @@ def test_d11_a_multi_region_is_a_mean() -> None:
     assert "multi_region" in multi["flags"]
 
 
+def sku(description: str, machine: str = "", region: str | None = "us-central1", unit: str = "vCPU-Hours"):
+    named = {"ServiceName": "Compute Engine", "x_KeyDescription": description, "x_InstanceType": machine}
+    return line("", 1, unit, x_Provider="gcp", RegionId=region, **named)
+
+
+def test_d11_a_usage_without_a_region_is_the_mean_of_the_providers_regions() -> None:
+    text, machine = "N2 Instance Core running in Americas", "n2-standard-4"
+    unknown, iowa = ledger([sku(text, machine, region) for region in (None, "us-central1")])
+    places = [row for row in FACTORS.of_kind("region") if row.factor_key.startswith("region/gcp/")]
+    codes = [row.factor_key.rsplit("/", 1)[1] for row in places if row.attributes.get("in_service")]
+    parts = ledger([sku(text, machine, code) for code in codes])
+    factors = [row["intensity_co2e_lbm_kg"] / row["intensity_kwh"] for row in parts]
+    mean = sum(factors) / len(factors)
+    assert abs(unknown["intensity_co2e_lbm_kg"] / unknown["intensity_kwh"] - mean) < NEAR
+    assert (unknown["dq_score"], "region_unknown" in unknown["flags"]) == (5, True)
+    assert iowa["dq_score"] < 5
+
+
+def test_d11_storage_in_a_dual_region_is_the_mean_of_both() -> None:
+    dual, iowa, carolina = ledger(
+        [
+            line("", 1000, "GiB-Hours", x_Provider="gcp", RegionId=region, **named)
+            for region in ("nam4", "us-central1", "us-east1")
+            for named in [{"ServiceName": "Cloud Storage", "x_KeyDescription": "Standard Storage Dual-region"}]
+        ]
+    )
+    dual_factor, *parts = (row["intensity_co2e_lbm_kg"] / row["intensity_kwh"] for row in (dual, iowa, carolina))
+    # Intensities per GiB-hour have few digits left of 18 decimals.
+    assert abs(dual_factor - sum(parts) / 2) < Decimal("1e-8")
+
+
+def test_d13_the_machine_type_of_a_core_row_is_read_up_to_its_first_dash() -> None:
+    n2d, n2 = ledger(
+        [sku("Spot Preemptible Core running in Americas", machine) for machine in ("n2d-custom-6", "n2-custom-6")]
+    )
+    assert n2d["it_kwh_compute"] < n2["it_kwh_compute"]
+
+
 def test_d12_the_carbon_free_share_is_googles_own() -> None:
     found = one(gcp("n2-standard-4", usage_date=date(2023, 6, 15)))
     claim = next(

@@ -93,6 +93,23 @@ def test_watts_of_instance_types_at_half_load(row, watts: str, places: int) -> N
     assert one(row)["it_kwh"] == near(watts, places)
 
 
+def test_a_day_of_n2_standard_4_in_iowa_is_billed_as_cores_and_memory() -> None:
+    google = {"x_Provider": "gcp", "RegionId": "us-central1", "ServiceName": "Compute Engine"}
+    parts = ledger(
+        [
+            line("", hours, unit, x_KeyDescription=text, x_InstanceType="n2-standard-4", **google)
+            for hours, unit, text in (
+                (96, "vCPU-Hours", "N2 Instance Core running in Americas"),
+                (384, "GiB-Hours", "N2 Instance Ram running in Americas"),
+            )
+        ]
+    )
+    # 1.57 x (4 x 1.649812 + 0.392 x 16) = 20.20785936 W for 24 h; PUE 1.09; 1,888.46 kg x 4/128 x 24/35,040.
+    assert sum(part["it_kwh"] for part in parts) == near("0.484988625")
+    assert sum(part["kwh"] for part in parts) == near("0.528637601")
+    assert sum(part["embodied_kg"] for part in parts) == near("0.040420805")
+
+
 def test_embodied_carbon_of_a_gpu_instance_hour() -> None:
     assert one(ec2("BoxUsage:p3.2xlarge", 1))["embodied_kg"] == near("0.012641945")
 

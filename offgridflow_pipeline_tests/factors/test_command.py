@@ -7,6 +7,7 @@ import json
 from typer.testing import CliRunner
 
 from offgridflow_pipeline.cli.factors import app
+from offgridflow_pipeline.factors.register import load_factor_set
 
 RUNNER = CliRunner()
 
@@ -14,7 +15,7 @@ RUNNER = CliRunner()
 def test_verify_says_that_the_set_is_sound_and_names_its_hash() -> None:
     result = RUNNER.invoke(app, ["verify"])
     assert result.exit_code == 0
-    assert "ofg-2026.11 1.0.0 is sound" in result.output
+    assert f"ofg-2026.11 {load_factor_set().semver} is sound" in result.output
     assert "set_sha" in result.output
 
 

@@ -259,9 +259,35 @@ def test_newer_azure_series_name_their_processor(size: str, families: tuple[str,
     assert found("azure", size).cpu_families == families
 
 
-@pytest.mark.parametrize("size", ["Standard_NC24ads_A100_v4", "NC12 Promo", "NV36ads A10 v5"])
-def test_azure_sizes_listed_with_no_accelerator_have_an_unknown_number(size: str) -> None:
-    assert found("azure", size).gpus is None
+def test_an_azure_gpu_size_that_no_table_lists_has_an_unknown_number() -> None:
+    assert found("azure", "NV36ads A10 v5").gpus is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "model", "number"),
+    [
+        ("azure", "Standard_NC24ads_A100_v4", "a100", 1), ("azure", "NC12 Promo", "k80", 2),
+        ("azure", "ND96isr H100 v5", "h100", 8), ("gcp", "a2-highgpu-4g", "a100", 4),
+        ("gcp", "a3-ultragpu-8g", "h200", 8), ("gcp", "g2-standard-24", "l4", 2), ("gcp", "g2-standard-8", "l4", 1),
+    ],
+)  # fmt: skip
+def test_sizes_listed_without_accelerators_have_those_their_series_is_sold_with(
+    provider: str, name: str, model: str, number: int
+) -> None:
+    instance = found(provider, name)
+    assert (instance.gpu_model, instance.gpus) == (model, number)
+
+
+@pytest.mark.parametrize(("name", "vcpus"), [("e2-micro", "0.25"), ("e2-medium", "1"), ("f1-micro", "0.2")])
+def test_a_shared_core_of_google_counts_as_the_fraction_that_is_billed(name: str, vcpus: str) -> None:
+    instance = found("gcp", name)
+    assert instance.vcpus == Decimal(vcpus)
+    assert instance.embodied.kg * Decimal(vcpus) / instance.embodied.vcpus < 50
+
+
+def test_oracle_shapes_name_their_processor() -> None:
+    assert found("oci", "e4").cpu_families == ("amd-epyc-gen3",)
+    assert found("oci", "a1").cpu_families == ("amd-neoverse-n1",)
 
 
 def test_a_google_family_is_the_text_before_the_first_dash() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offgridflow_pipeline.factors import selection
-from offgridflow_pipeline.factors.register import load_factor_set
+from offgridflow_pipeline.factors.register import Factor, load_factor_set
 from offgridflow_pipeline_tests.factors.samples import KNOWN_TODAY, MIDSUMMER_2024
 
 FACTORS = load_factor_set()
@@ -108,10 +108,27 @@ def test_an_unknown_region_is_the_mean_of_the_providers_regions_in_service() -> 
 
 
 def test_an_unknown_provider_is_the_world() -> None:
-    choice = grid("eu-frankfurt-1", provider="oci")
+    choice = grid("fsn1", provider="other")
     assert choice.factor is not None
     assert choice.factor.factor_key == "grid.location/ember/world"
     assert "region_unknown" in choice.flags
+
+
+def test_oracle_regions_have_the_factor_of_their_country() -> None:
+    assert grid("eu-frankfurt-1", provider="oci").value == grid("germanynorth", provider="azure").value
+    assert grid("us-ashburn-1", provider="oci").value == grid("us-east-1", provider="aws").value
+    assert grid("unheard-of-1", provider="oci").level == "region_unknown"
+
+
+@pytest.mark.parametrize("row", [row for row in FACTORS.of_kind("region") if row.attributes.get("members")])
+def test_every_multi_region_is_the_mean_of_regions_in_service(row: Factor) -> None:
+    _, provider, code = row.factor_key.split("/")
+    members = [selection.region(FACTORS, provider, member) for member in row.attributes["members"]]
+    assert all(member is not None and member.in_service for member in members)
+    values = [grid(member.region, provider=provider).value for member in members if member is not None]
+    choice = grid(code, provider=provider)
+    assert abs(choice.value - sum(values) / len(values)) < Decimal("1e-20")
+    assert "multi_region" in choice.flags
 
 
 def test_a_multi_region_is_a_mean_and_never_a_sum() -> None:

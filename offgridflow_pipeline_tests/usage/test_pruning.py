@@ -62,5 +62,5 @@ def test_a_key_text_gives_its_columns_back(engine: Engine, tmp_path: Path, feed:
 
 def test_an_unknown_feed_is_named(engine: Engine, tmp_path: Path) -> None:
     rows = extracted(engine, [write_bill(tmp_path / "bill.csv", ROWS["cur"])], "cur")
-    with pytest.raises(UnknownFeedError, match="'gcp' is unknown: use one of cur, cur2, focus"):
+    with pytest.raises(UnknownFeedError, match="'gcp' is unknown: use one of focus, cur2, cur, azure_amortized"):
         usage_lines(rows, "gcp")

@@ -8,6 +8,7 @@ from pathlib import Path
 import ibis
 import pytest
 
+from offgridflow_pipeline.connectors.feeds import FEEDS
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline.usage.normalise import usage_lines
 from offgridflow_pipeline.usage.reconcile import differences, extract_cost, unexplained
@@ -36,8 +37,11 @@ def test_a_row_without_known_disposition_does_not_tie(engine: Engine, tmp_path: 
 
 
 def test_the_cost_of_both_feeds_is_summed_per_day_and_currency(engine: Engine, tmp_path: Path) -> None:
-    both = [extracted(engine, [write_bill(tmp_path / f"{feed}.csv", rows)], feed) for feed, rows in ROWS.items()]
-    found = {r["BillingCurrency"]: (r["cost"], r["n"]) for r in engine.to_arrow(extract_cost(*both)).to_pylist()}
+    both = {
+        FEEDS[feed].dialect: extracted(engine, [write_bill(tmp_path / f"{feed}.csv", rows)], feed)
+        for feed, rows in ROWS.items()
+    }
+    found = {r["BillingCurrency"]: (r["cost"], r["n"]) for r in engine.to_arrow(extract_cost(both)).to_pylist()}
     assert found == {"USD": (Decimal("11.02"), 3), "EUR": (Decimal("9.18"), 3)}
 
 

@@ -13,7 +13,7 @@ from offgridflow_pipeline.defs.partitions import daily_backfill, day_tenant, day
 from offgridflow_pipeline.defs.resources import Platform
 
 if TYPE_CHECKING:
-    import ibis.expr.types as ir
+    from offgridflow_pipeline.connectors.feeds import Dialect
 
 METHOD = "ofg-1"
 
@@ -25,14 +25,26 @@ METHOD = "ofg-1"
     backfill_policy=daily_backfill,
     on_failure="Read the failed check's findings; mend the rule data of usage/ or the connection, re-run the day.",
 )
-def usage_lines(aws_billing_extract: dict[str, Any], focus_billing_extract: dict[str, Any]) -> dict[str, Any]:
+def usage_lines(
+    platform: Platform,
+    aws_billing_extract: dict[str, Any],
+    azure_billing_extract: dict[str, Any],
+    gcp_billing_extract: dict[str, Any],
+    focus_billing_extract: dict[str, Any],
+) -> dict[str, Any]:
     """One row per billed row of any feed, in FOCUS 1.4 names with canonical quantity and disposition."""
-    from offgridflow_pipeline.usage.normalise import usage_lines as normalised
+    from offgridflow_pipeline.usage.normalise import united_lines
 
-    found: dict[str, ir.Table] = {}
-    for tenant, aws in aws_billing_extract.items():
-        found[tenant] = normalised(aws, "cur").union(normalised(focus_billing_extract[tenant], "focus"), distinct=False)
-    return found
+    extracts: dict[Dialect, dict[str, Any]] = {
+        "cur": aws_billing_extract,
+        "azure": azure_billing_extract,
+        "gcp": gcp_billing_extract,
+        "focus": focus_billing_extract,
+    }
+    return {
+        tenant: united_lines({dialect: rows[tenant] for dialect, rows in extracts.items()}, platform.engine.has_rows)
+        for tenant in aws_billing_extract
+    }
 
 
 @lake_asset(

@@ -1,67 +1,119 @@
 """Extract assets: billing objects of a tenant's connections into the lake, as delivered.
 
-A run reads each source object once, whatever the number of its days. A connection whose delivery is
-refused keeps its old days; the other days, connections and tenants are written.
+A run lists each source once and reads each of its objects once, whatever the number of its days. A connection
+whose delivery is refused keeps its old days; the other days, connections and tenants are written.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from offgridflow_pipeline.defs.catalog import OWNERS, asset_tags, description
+from offgridflow_pipeline.defs.closed_periods import refuse_closed
 from offgridflow_pipeline.defs.partition_metadata import column_schema, partition_metadata
 from offgridflow_pipeline.defs.partitions import daily_backfill, day_key, day_tenant, days_by_tenant
 from offgridflow_pipeline.defs.resources import Platform
 from offgridflow_pipeline.lake import schemas
 
+if TYPE_CHECKING:
+    from offgridflow_pipeline.connectors.ingest import Ingested
+
+
+@dataclass
+class _Outcome:
+    """Partition keys of a run: refused with the reason, or done with the metadata."""
+
+    refused: dict[str, str] = field(default_factory=dict)
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+
 
 def _extract(context: dg.AssetExecutionContext, platform: Platform, table: schemas.Table) -> dg.MaterializeResult[None]:
-    from offgridflow_pipeline.connectors.ingest import ingest_days
-    from offgridflow_pipeline.connectors.reading import ReadLimits
-
-    refused: dict[str, str] = {}
-    written: dict[str, dict[str, Any]] = {}
-    objects = 0
+    outcome = _Outcome()
     for tenant, days in days_by_tenant(context.partition_keys).items():
-        connections = platform.connections(tenant)
-        if not connections:  # replacing the days by nothing would look like a month without bills
-            reason = f"{tenant} has no connection: add one to {platform.settings.connections_path}."
-            refused |= {day_key(day, tenant): reason for day in days}
-            continue
-        result = ingest_days(
-            platform.engine,
-            platform.lake,
-            platform.raw_objects,
-            table=table,
-            tenant=tenant,
-            connections=connections,
-            days=days,
-            run_id=context.run.run_id,
-            limits=ReadLimits(platform.settings.maximum_object_bytes, platform.settings.maximum_compression_ratio),
-        )
-        objects += len(result.snapshots)
-        for snapshot in result.snapshots:
-            platform.database.source_snapshots.record(tenant=tenant, run_id=context.run.run_id, snapshot=snapshot)
-        for notice in result.notices:
-            context.log.warning(notice)
-        refused |= {day_key(day, tenant): reason for day, reason in result.refused.items()}
-        good = [day for day in days if day not in result.refused]
-        rows = platform.engine.table(platform.lake.slice(tenant, table.name, good, result.lake_version))
-        for key, metadata in partition_metadata(platform.engine, table, rows, good).items():
-            written[f"{key}|{tenant}"] = {**metadata, "source_objects": len(result.snapshots)}
-    if refused:
-        for key, metadata in written.items():
+        _extract_tenant(context, platform, table, tenant, days, outcome)
+    if outcome.refused:
+        for key, metadata in outcome.done.items():
             context.log_event(dg.AssetMaterialization(context.asset_key, partition=key, metadata=metadata))
-        reasons = sorted(set(refused.values()))
+        reasons = sorted(set(outcome.refused.values()))
         raise dg.Failure(
             "Refused, the old partitions stay:\n" + "\n".join(reasons),
-            metadata={"refused_partitions": len(refused), "refused": sorted(refused)[:100]},
+            metadata={"refused_partitions": len(outcome.refused), "refused": sorted(outcome.refused)[:100]},
             allow_retries=False,
         )
-    for key, metadata in written.items():
+    for key, metadata in outcome.done.items():
         context.add_asset_metadata(metadata, partition_key=key)
-    context.log.info(f"{objects} source objects read")
     return dg.MaterializeResult()
+
+
+def _extract_tenant(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    table: schemas.Table,
+    tenant: str,
+    days: Sequence[date],
+    outcome: _Outcome,
+) -> None:
+    from offgridflow_pipeline.connectors.ingest import ingest_days
+    from offgridflow_pipeline.connectors.reading import ReadLimits
+    from offgridflow_pipeline.connectors.secret_shapes import redacted
+
+    connections = platform.connections(tenant)
+    if not connections:  # replacing the days by nothing would look like a month without bills
+        reason = f"{tenant} has no connection that is to be read: `offgridflow connections add {tenant} ...`."
+        outcome.refused |= {day_key(day, tenant): reason for day in days}
+        return
+    closed = refuse_closed(platform.database, tenant, days, context.run.tags)
+    outcome.refused |= {day_key(day, tenant): reason for day, reason in closed.items()}
+    if not (open_days := [day for day in days if day not in closed]):
+        return
+    result = ingest_days(
+        platform.engine,
+        platform.lake,
+        platform.raw_objects,
+        table=table,
+        tenant=tenant,
+        connections=connections,
+        open_source=lambda connection: platform.source(tenant, connection),
+        days=open_days,
+        run_id=context.run.run_id,
+        paused=[row.connection_id for row in platform.database.connections.list(tenant) if row.status == "paused"],
+        limits=ReadLimits(platform.settings.maximum_object_bytes, platform.settings.maximum_compression_ratio),
+    )
+    good = [day for day in open_days if day not in result.refused]
+    _record(platform, table, tenant, good, result, context.run.run_id)
+    for notice in result.notices:
+        context.log.warning(notice)
+    outcome.refused |= {day_key(day, tenant): redacted(reason) for day, reason in result.refused.items()}
+    rows = platform.engine.table(platform.lake.slice(tenant, table.name, good, result.lake_version))
+    for key, metadata in partition_metadata(platform.engine, table, rows, good).items():
+        changed = date.fromisoformat(key) in result.committed
+        outcome.done[f"{key}|{tenant}"] = {
+            **metadata,
+            "source_objects": len(result.snapshots),
+            "rows_changed": int(changed),
+        }
+
+
+def _record(
+    platform: Platform, table: schemas.Table, tenant: str, days: Sequence[date], result: "Ingested", run_id: str
+) -> None:
+    """After the commit: what was read, how each connection fared, and the state of its source."""
+    from offgridflow_pipeline.connectors.connections import record_outcome
+
+    database = platform.database
+    for snapshot in result.snapshots:
+        database.source_snapshots.record(tenant=tenant, run_id=run_id, snapshot=snapshot)
+    database.day_digests.record(
+        tenant, table.name, days=days, connections=result.versions, digests=result.digests, run_id=run_id
+    )
+    for connection_id, units in result.states.items():
+        observed = {unit: fingerprint.document() for unit, fingerprint in units.items()}
+        database.feed_states.advance(tenant, connection_id, observed, observed_at=result.observed_at, run_id=run_id)
+    for connection_id, failure in result.failures.items():
+        record_outcome(database, tenant, connection_id, failure)
 
 
 def _extract_asset(name: str, source: str) -> dg.AssetsDefinition:
@@ -94,4 +146,6 @@ def _extract_asset(name: str, source: str) -> dg.AssetsDefinition:
 
 
 aws_billing_extract = _extract_asset("aws_billing_extract", "Legacy CUR and CUR 2.0 deliveries")
-focus_billing_extract = _extract_asset("focus_billing_extract", "FOCUS 1.0 to 1.4 files")
+azure_billing_extract = _extract_asset("azure_billing_extract", "Actual and amortized cost exports")
+gcp_billing_extract = _extract_asset("gcp_billing_extract", "Standard and detailed billing exports")
+focus_billing_extract = _extract_asset("focus_billing_extract", "FOCUS 1.0 to 1.4 files and tables of any provider")

@@ -14,7 +14,7 @@ import dagster as dg
 from offgridflow_pipeline import __version__
 from offgridflow_pipeline.defs.artefacts import load_artefact, store_artefact
 from offgridflow_pipeline.defs.catalog import OWNERS, asset_tags, description
-from offgridflow_pipeline.defs.checks import Failures, verdict
+from offgridflow_pipeline.defs.checks.verdict import Failures, verdict
 from offgridflow_pipeline.defs.partitions import (
     days_of_month,
     month_tenant,

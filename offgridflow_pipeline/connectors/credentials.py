@@ -1,0 +1,216 @@
+"""From a connection to its `Access`: resolves the secret, reads what it holds, and confines where we connect to.
+
+A token is only sent to a host of the provider or to one that the settings allow: a connection that names another
+address would be given the credentials of this process. What a connection may say is in `connections`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from offgridflow_pipeline.connectors.access import (
+    Access,
+    AwsAccess,
+    AzureAccess,
+    GcpAccess,
+    HttpsAccess,
+    LocalAccess,
+)
+from offgridflow_pipeline.connectors.errors import ConnectionConfigError, SecretMissingError
+from offgridflow_pipeline.connectors.library_logs import keep_secrets_out_of_logs
+
+if TYPE_CHECKING:
+    from offgridflow_pipeline.connectors.connections import Connection
+    from offgridflow_pipeline.connectors.secrets import SecretResolver
+    from offgridflow_pipeline.settings import Settings
+
+_NO_SECRET = SecretStr("")
+_AWS_KEYS = ("access_key_id", "secret_access_key")
+_AZURE_KEYS = ("client_secret", "account_key", "sas_token")
+
+
+def access_of(connection: Connection, resolver: SecretResolver, settings: Settings) -> Access:
+    """How the connection reaches its source, its secret resolved.
+
+    Raises:
+        ConnectionConfigError: the connection names a host or folder that the settings do not allow.
+        SecretError: the secret cannot be resolved or is not of the form that the provider needs.
+    """
+    keep_secrets_out_of_logs()
+    _check_addresses(connection, settings)
+    secret = resolver.resolve(connection.secret_ref, connection.id) if connection.secret_ref else _NO_SECRET
+    match connection.provider:
+        case "aws":
+            return _aws(connection, secret)
+        case "azure":
+            return _azure(connection, secret)
+        case "gcp":
+            return _gcp(connection, secret)
+        case "https":
+            return HttpsAccess(secret, _https_hosts(connection), str(settings.https_ca_bundle or ""))
+        case "local":
+            return _local(connection, settings)
+
+
+def secrets_of(access: Access) -> list[SecretStr]:
+    """Every secret that the access holds, to black them out of messages."""
+    values = (getattr(access, name) for name in access.__dataclass_fields__)
+    return [value for value in values if isinstance(value, SecretStr) and value.get_secret_value()]
+
+
+def check_form(connection: Connection, secret: SecretStr) -> None:
+    """Refuse a secret that the connection could never use, before it is stored.
+
+    Raises:
+        SecretMissingError: it is not of the form that the provider needs.
+    """
+    if connection.provider == "aws":
+        _aws(connection, secret)
+    elif connection.provider == "azure":
+        _azure(connection, secret)
+    elif connection.provider == "gcp":
+        _gcp(connection, secret)
+
+
+def _aws(connection: Connection, secret: SecretStr) -> AwsAccess:
+    config = connection.aws
+    keys = _members(connection, secret, _AWS_KEYS)
+    if keys and len(keys) != len(_AWS_KEYS):
+        raise SecretMissingError(_form(connection, '{"access_key_id": ..., "secret_access_key": ...}'))
+    return AwsAccess(
+        role_arn=config.role_arn,
+        external_id=config.external_id,
+        access_key_id=keys["access_key_id"] if keys else "",
+        secret_access_key=SecretStr(keys["secret_access_key"]) if keys else _NO_SECRET,
+        region=config.region,
+        endpoint_url=config.endpoint_url,
+    )
+
+
+def _azure(connection: Connection, secret: SecretStr) -> AzureAccess:
+    config = connection.azure
+    text = secret.get_secret_value()
+    if text and config.client_id and not text.lstrip().startswith("{"):
+        found = {"client_secret": text}
+    else:
+        found = _members(connection, secret, _AZURE_KEYS)
+    if text and len(found) != 1:
+        raise SecretMissingError(
+            _form(connection, '{"client_secret": ...}, {"account_key": ...} or {"sas_token": ...}')
+        )
+    if "client_secret" in found and not config.client_id:
+        raise SecretMissingError(f"Connection {connection.id!r}: a client secret needs azure.client_id: add it.")
+    return AzureAccess(
+        directory_id=config.directory_id,
+        client_id=config.client_id,
+        account_url=config.account_url,
+        management_url=config.management_url,
+        **{name: SecretStr(value) for name, value in found.items()},
+    )
+
+
+def _gcp(connection: Connection, secret: SecretStr) -> GcpAccess:
+    from offgridflow_pipeline.connectors.google_access import trusted_credentials
+
+    config = connection.gcp
+    if secret.get_secret_value():
+        try:
+            trusted_credentials(secret.get_secret_value())
+        except json.JSONDecodeError:
+            raise SecretMissingError(
+                _form(connection, "the JSON of a service account or of workload identity federation")
+            ) from None
+        except ValueError as error:
+            raise SecretMissingError(
+                f"Connection {connection.id!r}: the credentials JSON is refused: {error}."
+            ) from None
+    return GcpAccess(
+        credentials_json=secret,
+        quota_project=config.project,
+        api_endpoint=config.api_endpoint,
+        anonymous=config.anonymous,
+    )
+
+
+def _local(connection: Connection, settings: Settings) -> LocalAccess:
+    roots = tuple(str(root.resolve()) for root in settings.local_source_roots)
+    if not roots and settings.environment == "production":
+        raise ConnectionConfigError(
+            f"Connection {connection.id!r}: production reads local files only below the folders of "
+            "OFFGRIDFLOW_LOCAL_SOURCE_ROOTS, and none is named. Name it, or use object storage."
+        )
+    return LocalAccess(roots)
+
+
+def _members(connection: Connection, secret: SecretStr, names: tuple[str, ...]) -> dict[str, str]:
+    """The members of a JSON secret; no other names, only texts that are not empty."""
+    text = secret.get_secret_value()
+    if not text:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if (
+        not isinstance(found, dict)
+        or not found
+        or not all(name in names and isinstance(value, str) and value for name, value in found.items())
+    ):
+        raise SecretMissingError(_form(connection, "a JSON object of " + ", ".join(names)))
+    return found
+
+
+def _form(connection: Connection, form: str) -> str:
+    return f"Connection {connection.id!r}: its secret ({connection.secret_ref}) must be {form}."
+
+
+def _https_hosts(connection: Connection) -> frozenset[str]:
+    return frozenset({urlsplit(connection.uri).netloc.lower(), *connection.https.allowed_hosts})
+
+
+def _check_addresses(connection: Connection, settings: Settings) -> None:
+    addresses: dict[str, str] = {
+        "aws.endpoint_url": connection.aws.endpoint_url,
+        "azure.account_url": connection.azure.account_url,
+        "azure.management_url": connection.azure.management_url,
+        "gcp.api_endpoint": connection.gcp.api_endpoint,
+    }
+    if connection.uri.startswith("https://"):
+        addresses["uri"] = connection.uri
+    addresses |= {f"https.allowed_hosts ({host})": f"https://{host}" for host in connection.https.allowed_hosts}
+    for name, address in addresses.items():
+        if address and not _allowed(address, connection.provider, settings):
+            raise ConnectionConfigError(
+                f"Connection {connection.id!r}: {name} is a host that OffGridFlow may not send credentials to. "
+                "Check it, or add the host to OFFGRIDFLOW_ALLOWED_HOSTS."
+            )
+
+
+def _allowed(address: str, provider: str, settings: Settings) -> bool:
+    parts = urlsplit(address)
+    host = (parts.hostname or "").lower()
+    place = parts.netloc.rpartition("@")[2].lower()
+    if place in settings.allowed_hosts:
+        return True
+    if parts.scheme != "http" and any(
+        host == suffix or (suffix.startswith(".") and host.endswith(suffix)) for suffix in _cloud_hosts()[provider]
+    ):
+        return True
+    return not settings.allowed_hosts and settings.environment != "production"
+
+
+@cache
+def _cloud_hosts() -> Mapping[str, Iterable[str]]:
+    found: dict[str, list[str]] = {"aws": [], "azure": [], "gcp": [], "https": [], "local": []}
+    with files("offgridflow_pipeline.connectors").joinpath("data/cloud_hosts.csv").open(encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            found[row["provider"]].append(row["suffix"])
+    return found

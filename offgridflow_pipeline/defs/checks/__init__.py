@@ -1,0 +1,8 @@
+"""Checks of the assets: blocking ones stop everything downstream, the others inform."""
+
+from offgridflow_pipeline.defs.checks.bills import USAGE_CHECKS
+from offgridflow_pipeline.defs.checks.facts import facts_equal
+from offgridflow_pipeline.defs.checks.ledger import LEDGER_CHECKS
+from offgridflow_pipeline.defs.checks.sources import SOURCE_CHECKS
+
+LAKE_CHECKS = [*SOURCE_CHECKS, *USAGE_CHECKS, *LEDGER_CHECKS, facts_equal]

@@ -1,0 +1,58 @@
+"""The guard of closed months: which days of a run may not be read into the lake, and what lets them in.
+
+Closing and approving are in `database.closures`. The guard asks before anything is read: a month that is closed
+while a run is under way takes the run's rows in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from offgridflow_pipeline.defs.range_runs import RESTATEMENT_TAG
+
+if TYPE_CHECKING:
+    from offgridflow_pipeline.database.closures import Restatement
+    from offgridflow_pipeline.database.engine import Database
+
+
+def refuse_closed(database: Database, tenant: str, days: Iterable[date], tags: Mapping[str, str]) -> dict[date, str]:
+    """Days in closed months, each with the reason; days of the approved restatement that the run's tags name pass."""
+    closed = database.period_closures.closed_months(tenant)
+    locked = [day for day in days if f"{day:%Y-%m}" in closed]
+    if not locked:
+        return {}
+    restatement = _named(database, tenant, tags.get(RESTATEMENT_TAG, ""))
+    return {day: _reason(tenant, day, restatement) for day in locked if not _lets_in(restatement, day)}
+
+
+def _named(database: Database, tenant: str, tag: str) -> Restatement | None:
+    try:
+        identity = UUID(tag)
+    except ValueError:
+        return None
+    return database.restatements.find(tenant, identity)
+
+
+def _lets_in(restatement: Restatement | None, day: date) -> bool:
+    return (
+        restatement is not None
+        and restatement.status == "approved"
+        and restatement.first_day <= day <= restatement.last_day
+    )
+
+
+def _reason(tenant: str, day: date, restatement: Restatement | None) -> str:
+    named = ""
+    if restatement is not None:
+        named = (
+            f" Restatement {restatement.restatement_id} of {restatement.first_day} to {restatement.last_day} "
+            f"is {restatement.status} and does not let it in."
+        )
+    return (
+        f"{day:%Y-%m} of {tenant} is closed.{named} Approve a restatement "
+        f"(`offgridflow restatement list {tenant}`) or reopen the month "
+        f"(`offgridflow period reopen {tenant} {day:%Y-%m}`)."
+    )

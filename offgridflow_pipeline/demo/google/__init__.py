@@ -1,0 +1,1 @@
+"""Google Cloud bills of the demonstration: rows in one form, and the detailed, standard and FOCUS exports."""
