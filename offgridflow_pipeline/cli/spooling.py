@@ -6,17 +6,16 @@ hashing and splitting then happen per key, not per row. For the ledger itself li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from uuid import uuid4
-
-import ibis
 
 from offgridflow_pipeline.cli.bills import CONNECTION
 from offgridflow_pipeline.connectors.feeds import EXTRACT_TABLES, FEEDS
 from offgridflow_pipeline.connectors.reading import ReadLimits, extract, reading_errors
 from offgridflow_pipeline.lake import schemas
-from offgridflow_pipeline.usage.normalise import usage_lines
+from offgridflow_pipeline.usage.keys import KEY_TEXT, key_columns, separators, usage_key
+from offgridflow_pipeline.usage.normalise import keyed_lines, usage_lines
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.lake.engine import Engine
 
 TENANT = "estimate"
-SEPARATOR = "\x1f"
-_TEXT = "_key_text"
 _KEY = schemas.USAGE_KEY_COLUMNS
 #: Columns that calculation reads whatever is asked for.
 _ALWAYS = ("usage_date", "BilledCost", "BillingCurrency", "RegionId", "x_NormQuantity")
@@ -36,16 +33,10 @@ _RENAMED = {
     "row_no": "x_SourceRow",
     "billed_cost": "BilledCost",
 }
-_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
 
 
 class UnseparableKeyError(ValueError):
     """A bill holds the control character U+001F, which separates the parts of a usage key."""
-
-
-@_builtin(name="split_part")
-def _part(text: str, separator: str, position: int) -> str:
-    raise NotImplementedError  # body of a builtin: the engine computes it
 
 
 def spooled_sources(
@@ -68,7 +59,7 @@ def spooled_sources(
     for item in bill.objects:
         with reading_errors([item]):
             rows = extract(engine, [item], table, tenant=TENANT, connection_id=CONNECTION, feed=feed, limits=limits)
-            parts.append(engine.spool(rows if whole else _compact(usage_lines(rows, feed), plain)))
+            parts.append(engine.spool(rows if whole else keyed_lines(rows, feed, plain)))
     united = _united(engine, parts)
     if whole:
         keyed = dict.fromkeys((*plain, *_KEY, "x_UsageKey"))
@@ -77,27 +68,16 @@ def spooled_sources(
     return _unpacked(engine, united if len(parts) == 1 else engine.spool(united))
 
 
-def _compact(lines: ir.Table, plain: Sequence[str]) -> ir.Table:
-    texts = [lines[name].cast("string").fill_null("") for name in _KEY]
-    return lines.select(*plain, **{_TEXT: ibis.literal(SEPARATOR).join(texts)})
-
-
 def _unpacked(engine: Engine, packed: ir.Table) -> ir.Table:
     """The compact lines with the columns of the key split from its text again."""
-    text = packed[_TEXT]
-    separators = text.length() - text.replace(SEPARATOR, "").length()
-    found = engine.reader(packed.aggregate(most=separators.max())).read_all().to_pylist()[0]["most"]
+    text = packed[KEY_TEXT]
+    found = engine.reader(packed.aggregate(most=separators(text).max())).read_all().to_pylist()[0]["most"]
     if found is not None and found != len(_KEY) - 1:
         raise UnseparableKeyError(
             "A usage type, operation or description of the bill holds the control character U+001F: remove it."
         )
-    kinds = ibis.Schema.from_pyarrow(schemas.USAGE_LINES.arrow_schema)
-    columns = {
-        name: _part(text, SEPARATOR, position).nullif("").cast(kinds[name])
-        for position, name in enumerate(_KEY, start=1)
-        if name not in packed.columns
-    }
-    return packed.mutate(x_UsageKey=text.hexdigest("md5"), **columns)
+    columns = {name: column for name, column in key_columns(text).items() if name not in packed.columns}
+    return packed.mutate(x_UsageKey=usage_key(text), **columns)
 
 
 def _united(engine: Engine, parts: Sequence[ir.Table]) -> ir.Table:

@@ -115,10 +115,10 @@ def _numbers(rows: ir.Table) -> dict[str, ir.Value]:
     """Sizes of the instance, as decimals and as the texts they were read from."""
     texts = {
         "x_VCpus": rows.product_vcpu,
-        "x_MemoryGiB": rows.product_memory.replace(" GiB", ""),
+        "x_MemoryGiB": rows.product_memory.replace(" GiB", "").replace(",", ""),
         "x_GpuCount": rows.product_gpu,
     }
-    return {name: decimal(text.replace(",", "")) for name, text in texts.items()} | {
+    return {name: decimal(text) for name, text in texts.items()} | {
         f"_text_{name}": text for name, text in texts.items()
     }
 

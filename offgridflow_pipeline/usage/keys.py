@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import ibis
 
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 SEPARATOR = "\x1f"
+KEY_TEXT = "_key_text"
+_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
+
+
+@_builtin(name="split_part")
+def _part(text: str, separator: str, position: int) -> str:
+    raise NotImplementedError  # body of a builtin: the engine computes it
 
 
 def lineage(rows: ir.Table) -> dict[str, ir.Value]:
@@ -49,22 +56,25 @@ def usage_key(text: ir.Value) -> ir.Value:
 
 def key_columns(text: ir.Value) -> dict[str, ir.Value]:
     """The columns a `key_text` was made of, in their declared types; empty is null."""
-    parts = text.split(SEPARATOR)
     kinds = ibis.Schema.from_pyarrow(schemas.USAGE_LINES.arrow_schema)
-    return {
-        name: parts[position].nullif("") if kinds[name].is_string() else parts[position].try_cast(kinds[name])
-        for position, name in enumerate(schemas.USAGE_KEY_COLUMNS)
-    }
+    parts = {name: _part(text, SEPARATOR, n).nullif("") for n, name in enumerate(schemas.USAGE_KEY_COLUMNS, start=1)}
+    return {name: part if kinds[name].is_string() else part.try_cast(kinds[name]) for name, part in parts.items()}
+
+
+def separators(text: ir.Value) -> ir.Value:
+    """Separators in a `key_text`: one less than there are columns, or a value held the separator itself."""
+    return text.length() - text.replace(SEPARATOR, "").length()
 
 
 def with_identity(lines: ir.Table) -> ir.Table:
-    """Add `x_UsageKey` and `x_LineId`.
+    """Add `x_UsageKey`, the text it is made of as `KEY_TEXT`, and `x_LineId`.
 
     The line id is SHA-256 of tenant, connection, billing period (epoch seconds), row hash and ordinal among
     equal hashes: the same after re-delivery, re-ordering and re-chunking of files. `lines` must hold all rows
     of the days it holds, since equal rows are told apart by counting them.
     """
-    keyed = lines.mutate(x_UsageKey=usage_key(key_text(lines)))
+    text = key_text(lines)
+    keyed = lines.mutate(**{KEY_TEXT: text, "x_UsageKey": usage_key(text)})
     equals = ibis.window(group_by=["connection_id", "BillingPeriodStart", "x_SourceRowHash"])
     numbered = keyed.mutate(_ordinal=ibis.row_number().over(equals), _period=keyed.BillingPeriodStart.epoch_seconds())
     parts = ("tenant_id", "connection_id", "_period", "x_SourceRowHash", "_ordinal")
