@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMAND = (sys.executable, "-c", "from offgridflow_pipeline.cli import app; app()")
+OFFGRIDFLOW = (sys.executable, "-c", "from offgridflow_pipeline.cli import app; app()")
 
 
 class MeasurementError(RuntimeError):
@@ -26,8 +27,8 @@ class Measurement:
     output: str
 
 
-def measure(arguments: list[str], folder: Path) -> Measurement:
-    """Run `offgridflow <arguments>` with `folder` as working directory.
+def measure(command: Sequence[str], folder: Path) -> Measurement:
+    """Run the command with `folder` as working directory.
 
     Raises:
         MeasurementError: the command ended with an error.
@@ -37,12 +38,12 @@ def measure(arguments: list[str], folder: Path) -> Measurement:
     stdout, stderr = folder / "stdout.txt", folder / "stderr.txt"
     started = time.monotonic()
     with stdout.open("wb") as out, stderr.open("wb") as err:
-        child = subprocess.Popen([*COMMAND, *arguments], cwd=folder, env=environment, stdout=out, stderr=err)
+        child = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err)
         _, status, usage = os.wait4(child.pid, 0)
     wall = time.monotonic() - started
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise MeasurementError(f"offgridflow {' '.join(arguments)}: {stderr.read_text(encoding='utf-8')[-2000:]}")
+        raise MeasurementError(f"{' '.join(command)}: {stderr.read_text(encoding='utf-8')[-2000:]}")
     # ru_maxrss is KiB on Linux, bytes on macOS.
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return Measurement(

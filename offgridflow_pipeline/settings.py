@@ -7,6 +7,7 @@ the refusal names all of them at once. Nothing else reads ``os.environ`` for con
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEVELOPMENT_SECRET = "development-only"  # noqa: S105  refused in production
 MINIMUM_SECRET_LENGTH = 32
+#: A slug that another could go on; no slug holds two dashes in a row.
+_OPEN_SLUG = re.compile(r"\{tenant\}(?!--|[^a-z0-9-])")
 
 
 class SettingsError(ValueError):
@@ -68,7 +71,8 @@ class Settings(BaseSettings):
     )
     local_source_roots: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
-        description="Folders that local bills may lie in, comma-separated. Empty = any, in production none.",
+        description="Folders that local bills may lie in, comma-separated; {tenant} is the slug. Empty = any, in "
+        "production none.",
     )
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
@@ -91,6 +95,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("secret_manager_prefixes")
+    @classmethod
+    def _ends_the_slug(cls, value: list[str]) -> list[str]:
+        if any(_OPEN_SLUG.search(prefix) for prefix in value):
+            raise ValueError("write {tenant}/ or {tenant}--, else the tenant a is given the secrets of the tenant a-b")
+        return value
 
     @property
     def lake_root(self) -> str:

@@ -8,18 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.connectors.reading import LocalObject
-
-Feed = Literal["cur", "cur2", "azure_actual", "azure_amortized", "gcp_standard", "gcp_detailed", "gcp_focus", "focus"]
+    from offgridflow_pipeline.connectors.feeds import FeedName
+    from offgridflow_pipeline.connectors.reading.extracts import LocalObject
 
 CONNECTION = "estimate"
-#: Deliveries are asked for by day; a billing period of any provider contains the first day of its month.
-_EVERY_PERIOD = tuple(date(year, month, 1) for year in range(2006, 2101) for month in range(1, 13))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class Bill:
         return sum(item.path.stat().st_size for item in self.objects)
 
 
-def collect(inputs: Sequence[str], feed: Feed, folder: Path) -> Bill:
+def collect(inputs: Sequence[str], feed: FeedName, folder: Path) -> Bill:
     """The objects of the inputs, read as this process; local files stay in place, others are copied to `folder`.
 
     Raises:
@@ -43,8 +39,8 @@ def collect(inputs: Sequence[str], feed: Feed, folder: Path) -> Bill:
     """
     from offgridflow_pipeline.connectors.access import ambient_access
     from offgridflow_pipeline.connectors.connections import Connection
-    from offgridflow_pipeline.connectors.deliveries import deliveries
-    from offgridflow_pipeline.connectors.reading import LocalObject
+    from offgridflow_pipeline.connectors.deliveries.listing import EVERY_PERIOD, deliveries
+    from offgridflow_pipeline.connectors.reading.extracts import LocalObject
     from offgridflow_pipeline.connectors.stores import open_store
 
     objects: dict[str, LocalObject] = {}
@@ -52,7 +48,7 @@ def collect(inputs: Sequence[str], feed: Feed, folder: Path) -> Bill:
     for uri in inputs:
         connection = Connection(id=CONNECTION, kind=feed, uri=uri)
         store = open_store(uri, ambient_access(connection.provider, uri))
-        for delivery in deliveries(store, connection, _EVERY_PERIOD):
+        for delivery in deliveries(store, connection, EVERY_PERIOD):
             for stored in delivery.objects:
                 path = Path(stored.uri)
                 if "://" in stored.uri:

@@ -175,7 +175,7 @@ def resume(tenant: Tenant, connection_id: Id) -> None:
 @app.command("rotate-key")
 def rotate_key() -> None:
     """Wrap all sealed secrets by the first key of OFFGRIDFLOW_SECRET_KEYS; the others can be removed then."""
-    from offgridflow_pipeline.connectors.sealing import KeyRing, rotate
+    from offgridflow_pipeline.connectors.secrets.sealing import KeyRing, rotate
     from offgridflow_pipeline.settings import load_settings
 
     with _connections_command() as database:
@@ -201,7 +201,7 @@ def _external_id(before: ConnectionRow | None, role_arn: str) -> str:
 
 def _reference(secret_ref: str, *, secret_stdin: bool) -> str:
     from offgridflow_pipeline.connectors.errors import ConnectionConfigError
-    from offgridflow_pipeline.connectors.secrets import SEALED
+    from offgridflow_pipeline.connectors.secrets.references import SEALED
 
     if secret_stdin and secret_ref:
         raise ConnectionConfigError("Give either --secret-ref or --secret-stdin.")
@@ -210,7 +210,7 @@ def _reference(secret_ref: str, *, secret_stdin: bool) -> str:
 
 def _sealed(tenant: str, wanted: Connection) -> SealedSecret:
     from offgridflow_pipeline.connectors.credentials import check_form
-    from offgridflow_pipeline.connectors.sealing import KeyRing, seal
+    from offgridflow_pipeline.connectors.secrets.sealing import KeyRing, seal
     from offgridflow_pipeline.settings import load_settings
 
     ring = KeyRing.of(load_settings())
@@ -237,7 +237,7 @@ def _works(database: Database, tenant: str, connection: Connection) -> bool:
     from offgridflow_pipeline.connectors.credentials import access_of
     from offgridflow_pipeline.connectors.errors import ConnectionConfigError, SecretError
     from offgridflow_pipeline.connectors.probe import probe
-    from offgridflow_pipeline.connectors.secrets import SecretResolver
+    from offgridflow_pipeline.connectors.secrets.references import SecretResolver
     from offgridflow_pipeline.settings import load_settings
 
     typer.echo(f"{connection.id}: {connection.kind} by {connection.provider} {connection.uri}".rstrip())

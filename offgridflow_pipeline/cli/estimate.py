@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from offgridflow_pipeline.cli.bills import Feed
-from offgridflow_pipeline.connectors.feeds import FEEDS
+from offgridflow_pipeline.connectors.feeds import FEEDS, FeedName
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.cli.bills import Bill
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".parquet")
 GROUPS = ("day", "account", "region", "service")
 PROGRESS_SECONDS = 0.2
-_FORMATS = "; ".join(f"{name} = {FEEDS[name].meaning}" for name in get_args(Feed)) + "."
+_FORMATS = "; ".join(f"{name} = {FEEDS[name].meaning}" for name in get_args(FeedName)) + "."
 
 
 def estimate(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or s3:// prefixes.")],
-    feed: Annotated[Feed, typer.Option("--format", help=_FORMATS)],
+    feed: Annotated[FeedName, typer.Option("--format", help=_FORMATS)],
     out: Annotated[Path, typer.Option(help="Result: a .csv or .parquet file; replaced when the estimate is complete.")],
     group: Annotated[str, typer.Option(help="'line', or any of day,account,region,service.")] = ",".join(GROUPS),
     method: Annotated[str, typer.Option(help="Calculation method.")] = "ofg-1",
@@ -97,11 +96,11 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _run(
-    inputs: list[str], feed: Feed, group: list[str], out: Path, method: str, as_of: date, memory_mb: int
+    inputs: list[str], feed: FeedName, group: list[str], out: Path, method: str, as_of: date, memory_mb: int
 ) -> dict[str, Any]:
     from offgridflow_pipeline.cli.bills import collect
     from offgridflow_pipeline.cli.estimation import estimate as estimated
-    from offgridflow_pipeline.connectors.reading import ReadLimits
+    from offgridflow_pipeline.connectors.reading.extracts import ReadLimits
     from offgridflow_pipeline.factors.register import load_factor_set
     from offgridflow_pipeline.lake.engine import Engine
     from offgridflow_pipeline.settings import load_settings

@@ -24,8 +24,9 @@ from offgridflow_pipeline.lake import schemas
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-    from offgridflow_pipeline.cli.bills import Bill, Feed
-    from offgridflow_pipeline.connectors.reading import ReadLimits
+    from offgridflow_pipeline.cli.bills import Bill
+    from offgridflow_pipeline.connectors.feeds import FeedName
+    from offgridflow_pipeline.connectors.reading.extracts import ReadLimits
     from offgridflow_pipeline.factors.register import FactorSet
     from offgridflow_pipeline.lake.engine import Engine
 
@@ -77,7 +78,7 @@ def estimate(
     bill: Bill,
     factor_set: FactorSet,
     *,
-    feed: Feed,
+    feed: FeedName,
     group: Sequence[str],
     out: Path,
     method: str,

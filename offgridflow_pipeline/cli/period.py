@@ -8,16 +8,17 @@ from __future__ import annotations
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
 from offgridflow_pipeline.cli.db import database_command
+from offgridflow_pipeline.months import month_days
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.connectors.changes import DayRange
+    from offgridflow_pipeline.connectors.changes.detection import DayRange
     from offgridflow_pipeline.database.engine import Database
 
 period = typer.Typer(no_args_is_help=True, help="Months: close, reopen, list.")
@@ -124,27 +125,25 @@ def reject(
 
 def _unread_days(database: Database, tenant: str, month: str) -> list[str]:
     """One line per connection and table with days of the month that were never committed."""
-    from offgridflow_pipeline.connectors.completeness import missing_days
+    from offgridflow_pipeline.connectors.changes.completeness import missing_days
     from offgridflow_pipeline.connectors.connections import connections_of
     from offgridflow_pipeline.connectors.feeds import EXTRACT_TABLES, FEEDS
 
-    first, last = _bounds(month)
-    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    days = _days_of(month)
     found: list[str] = []
     feeds = [c for c in connections_of(database, tenant) if c.is_feed and c.role == "record"]
     for table in sorted({EXTRACT_TABLES[FEEDS[c.kind].dialect] for c in feeds}):
         mine = [c.id for c in feeds if EXTRACT_TABLES[FEEDS[c.kind].dialect] == table]
-        missing = missing_days(database.day_digests.read(tenant, table, days), mine, first, last)
+        missing = missing_days(database.day_digests.read(tenant, table, days), mine, days[0], days[-1])
         found += [f"{name}: never read: {_told(gaps.unread)}" for name, gaps in missing.items() if gaps.unread]
     return found
 
 
-def _bounds(month: str) -> tuple[date, date]:
+def _days_of(month: str) -> list[date]:
     try:
-        first = date.fromisoformat(f"{month}-01")
+        return month_days(month)
     except ValueError:
         raise typer.BadParameter(f"{month!r} is not a month such as 2026-10.") from None
-    return first, (first + timedelta(days=32)).replace(day=1) - timedelta(days=1)
 
 
 def _told(days: tuple[DayRange, ...]) -> str:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from offgridflow_pipeline.cli.bills import CONNECTION
 from offgridflow_pipeline.connectors.feeds import EXTRACT_TABLES, FEEDS
-from offgridflow_pipeline.connectors.reading import ReadLimits, extract, reading_errors
+from offgridflow_pipeline.connectors.reading.extracts import ReadLimits, extract, reading_errors
 from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.usage.keys import KEY_TEXT, key_columns, separators, usage_key
 from offgridflow_pipeline.usage.normalise import keyed_lines, usage_lines
@@ -20,7 +20,8 @@ from offgridflow_pipeline.usage.normalise import keyed_lines, usage_lines
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-    from offgridflow_pipeline.cli.bills import Bill, Feed
+    from offgridflow_pipeline.cli.bills import Bill
+    from offgridflow_pipeline.connectors.feeds import FeedName
     from offgridflow_pipeline.lake.engine import Engine
 
 TENANT = "estimate"
@@ -40,7 +41,7 @@ class UnseparableKeyError(ValueError):
 
 
 def spooled_sources(
-    engine: Engine, bill: Bill, feed: Feed, ledger_columns: Sequence[str], limits: ReadLimits
+    engine: Engine, bill: Bill, feed: FeedName, ledger_columns: Sequence[str], limits: ReadLimits
 ) -> ir.Table:
     """Usage lines with what `ledger_columns` of emission_lines are made from, and the usage key.
 

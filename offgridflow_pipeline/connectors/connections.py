@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 
 from offgridflow_pipeline.connectors.errors import ConnectionConfigError
 from offgridflow_pipeline.connectors.feeds import FEEDS, FeedName
-from offgridflow_pipeline.connectors.secret_shapes import redacted, secret_shape
+from offgridflow_pipeline.connectors.secrets.shapes import redacted, secret_shape
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.connections import ConnectionRow
@@ -27,7 +27,6 @@ Kind = FeedName | StatementKind
 Provider = Literal["aws", "azure", "gcp", "https", "local"]
 Reconcile = Literal["none", "cost_explorer", "cost_management", "bigquery"]
 
-STATEMENT_KINDS: tuple[str, ...] = get_args(StatementKind)
 #: URI scheme -> whose service is asked; a path without a scheme is a local file or folder.
 SCHEMES: Mapping[str, Provider] = {
     "": "local",

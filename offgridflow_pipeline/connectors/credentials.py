@@ -6,11 +6,10 @@ address would be given the credentials of this process. What a connection may sa
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -25,11 +24,12 @@ from offgridflow_pipeline.connectors.access import (
     LocalAccess,
 )
 from offgridflow_pipeline.connectors.errors import ConnectionConfigError, SecretMissingError
-from offgridflow_pipeline.connectors.library_logs import keep_secrets_out_of_logs
+from offgridflow_pipeline.connectors.providers.library_logs import keep_secrets_out_of_logs
+from offgridflow_pipeline.data_rows import data_rows
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.connectors.connections import Connection
-    from offgridflow_pipeline.connectors.secrets import SecretResolver
+    from offgridflow_pipeline.connectors.secrets.references import SecretResolver
     from offgridflow_pipeline.settings import Settings
 
 _NO_SECRET = SecretStr("")
@@ -46,6 +46,7 @@ def access_of(connection: Connection, resolver: SecretResolver, settings: Settin
     """
     keep_secrets_out_of_logs()
     _check_addresses(connection, settings)
+    _check_lake(connection, settings)
     secret = resolver.resolve(connection.secret_ref, connection.id) if connection.secret_ref else _NO_SECRET
     match connection.provider:
         case "aws":
@@ -57,7 +58,7 @@ def access_of(connection: Connection, resolver: SecretResolver, settings: Settin
         case "https":
             return HttpsAccess(secret, _https_hosts(connection), str(settings.https_ca_bundle or ""))
         case "local":
-            return _local(connection, settings)
+            return _local(connection, resolver.tenant, settings)
 
 
 def secrets_of(access: Access) -> list[SecretStr]:
@@ -118,7 +119,7 @@ def _azure(connection: Connection, secret: SecretStr) -> AzureAccess:
 
 
 def _gcp(connection: Connection, secret: SecretStr) -> GcpAccess:
-    from offgridflow_pipeline.connectors.google_access import trusted_credentials
+    from offgridflow_pipeline.connectors.providers.google_credentials import trusted_credentials
 
     config = connection.gcp
     if secret.get_secret_value():
@@ -140,8 +141,8 @@ def _gcp(connection: Connection, secret: SecretStr) -> GcpAccess:
     )
 
 
-def _local(connection: Connection, settings: Settings) -> LocalAccess:
-    roots = tuple(str(root.resolve()) for root in settings.local_source_roots)
+def _local(connection: Connection, tenant: str, settings: Settings) -> LocalAccess:
+    roots = tuple(str(Path(str(root).replace("{tenant}", tenant)).resolve()) for root in settings.local_source_roots)
     if not roots and settings.environment == "production":
         raise ConnectionConfigError(
             f"Connection {connection.id!r}: production reads local files only below the folders of "
@@ -194,6 +195,25 @@ def _check_addresses(connection: Connection, settings: Settings) -> None:
             )
 
 
+def _check_lake(connection: Connection, settings: Settings) -> None:
+    """The lake holds the bills of every tenant, and this process may read all of it: it is no source of any."""
+    if not connection.uri:
+        return
+    source, lake = _parts(connection.uri), _parts(settings.lake_root)
+    if all(one == other for one, other in zip(source, lake, strict=False)):
+        raise ConnectionConfigError(
+            f"Connection {connection.id!r}: uri lies in OffGridFlow's own lake, or around it. Name another place."
+        )
+
+
+def _parts(uri: str) -> tuple[str, ...]:
+    """Scheme, bucket and folders of a place; of local ones with symbolic links resolved."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme == "file":
+        return ("file", *Path(rest or uri).resolve().parts)
+    return (scheme, *filter(None, rest.split("/")))
+
+
 def _allowed(address: str, provider: str, settings: Settings) -> bool:
     parts = urlsplit(address)
     host = (parts.hostname or "").lower()
@@ -210,7 +230,6 @@ def _allowed(address: str, provider: str, settings: Settings) -> bool:
 @cache
 def _cloud_hosts() -> Mapping[str, Iterable[str]]:
     found: dict[str, list[str]] = {"aws": [], "azure": [], "gcp": [], "https": [], "local": []}
-    with files("offgridflow_pipeline.connectors").joinpath("data/cloud_hosts.csv").open(encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            found[row["provider"]].append(row["suffix"])
+    for row in data_rows(__file__, "cloud_hosts.csv"):
+        found[row["provider"]].append(row["suffix"])
     return found

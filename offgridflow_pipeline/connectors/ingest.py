@@ -14,17 +14,17 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offgridflow_pipeline.connectors.changes import Fingerprint, covered_units, fingerprints
-from offgridflow_pipeline.connectors.digests import DayDigest, DayOfConnection, changed_days, day_digests
+from offgridflow_pipeline.connectors.changes.detection import Fingerprint, covered_units, fingerprints
+from offgridflow_pipeline.connectors.changes.digests import DayDigest, DayOfConnection, changed_days, day_digests
 from offgridflow_pipeline.connectors.errors import BillingObjectError, ConnectionConfigError, DeliveryError, SecretError
 from offgridflow_pipeline.connectors.feeds import feeds_of
-from offgridflow_pipeline.connectors.reading import LocalObject, ReadLimits, extracts, reading_errors
+from offgridflow_pipeline.connectors.reading.extracts import LocalObject, ReadLimits, extracts, reading_errors
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
     from offgridflow_pipeline.connectors.connections import Connection
-    from offgridflow_pipeline.connectors.deliveries import Delivery
+    from offgridflow_pipeline.connectors.deliveries.listing import Delivery
     from offgridflow_pipeline.connectors.sources import Source
     from offgridflow_pipeline.connectors.stores import StoredObject
     from offgridflow_pipeline.lake import schemas
@@ -44,6 +44,7 @@ class Ingested:
         refused: days that keep their old rows, with the reason.
         committed: days that were written because their rows changed; the other good days were unchanged.
         digests: rows and their digest per connection and good day; days without rows are not there.
+        kept: connections that were not read and whose rows stayed as they were.
         versions: connection id -> version of what it delivered, of every connection that was read.
         failures: connection id -> why it could not be read, or one of its periods; null when all was well.
         states: connection id -> units of its source whose state may advance now.
@@ -56,6 +57,7 @@ class Ingested:
     refused: dict[date, str] = field(default_factory=dict)
     committed: list[date] = field(default_factory=list)
     digests: dict[DayOfConnection, DayDigest] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
     versions: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str | None] = field(default_factory=dict)
     states: dict[str, dict[str, Fingerprint]] = field(default_factory=dict)
@@ -101,12 +103,14 @@ def ingest_days(
     days: Sequence[date],
     run_id: str,
     paused: Collection[str] = (),
+    only: str | None = None,
     limits: ReadLimits | None = None,
 ) -> Ingested:
     """Bring the tenant's days of the extract table to what its connections deliver.
 
-    Days without any row become empty; rows of connections whose ids are in `paused` stay as they are. Each source
-    is listed once and each of its objects read once, however many days are asked for.
+    Days without any row become empty; rows of connections whose ids are in `paused` stay as they are, and with
+    `only` those of every other connection. Each source is listed once and each of its objects read once, however
+    many days are asked for.
     """
     result = Ingested()
     mine = {feed.name for feed in feeds_of(table.name)}
@@ -115,11 +119,11 @@ def ingest_days(
         parts: list[ir.Table] = []
         read: defaultdict[str, list[Delivery]] = defaultdict(list)
         for connection in connections:
-            if connection.kind in mine and connection.role == "record":
+            if connection.kind in mine and connection.role == "record" and only in (None, connection.id):
                 parts += _connection_rows(reader, connection, open_source, days, read[connection.id])
         good = [day for day in days if day not in result.refused]
         if good:
-            _commit(reader, lake, parts, good, paused, run_id)
+            _commit(reader, lake, parts, good, lambda mark: mark in paused or only not in (None, mark), run_id)
             for connection_id, found in read.items():
                 result.versions[connection_id] = " + ".join(sorted({delivery.version for delivery in found}))
                 result.states[connection_id] = covered_units(fingerprints(found), good, today=datetime.now(UTC).date())
@@ -155,7 +159,7 @@ def _commit(
     lake: Lake,
     parts: Sequence[ir.Table],
     days: Sequence[date],
-    paused: Collection[str],
+    is_kept: Callable[[str], bool],
     run_id: str,
 ) -> None:
     """Replace the days whose rows differ from the committed ones, in one commit."""
@@ -165,10 +169,11 @@ def _commit(
     rows = _united(engine, table, parts)
     rows = rows.filter(rows.usage_date.isin(list(days)))
     result.digests = day_digests(engine, rows)
-    if paused:
-        kept = stored.filter(stored.connection_id.isin(list(paused)))
-        rows = rows.union(kept, distinct=False)
-    result.committed = sorted(changed_days(day_digests(engine, stored), day_digests(engine, rows), days))
+    committed = day_digests(engine, stored)
+    result.kept = {connection for connection, _ in committed if is_kept(connection)}
+    if result.kept:
+        rows = rows.union(stored.filter(stored.connection_id.isin(sorted(result.kept))), distinct=False)
+    result.committed = sorted(changed_days(committed, day_digests(engine, rows), days))
     if result.committed:
         changed = engine.reader(rows.filter(rows.usage_date.isin(result.committed)), table)
         result.lake_version = lake.replace(tenant, table.name, result.committed, changed, run_id=run_id)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from offgridflow_pipeline.connectors.access import Access, AwsAccess, AzureAccess, GcpAccess
 from offgridflow_pipeline.connectors.credentials import secrets_of
 from offgridflow_pipeline.connectors.errors import BillingObjectError, ConnectionConfigError, DeliveryError
-from offgridflow_pipeline.connectors.provider_calls import Budget, Calls
-from offgridflow_pipeline.connectors.secret_shapes import redacted
+from offgridflow_pipeline.connectors.providers.calls import Budget, Calls
+from offgridflow_pipeline.connectors.secrets.shapes import redacted
+from offgridflow_pipeline.months import shifted
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.connectors.connections import Connection
-    from offgridflow_pipeline.connectors.deliveries import Delivery
+    from offgridflow_pipeline.connectors.deliveries.listing import Delivery
     from offgridflow_pipeline.connectors.stores import StoredObject
 
 #: A probe is waited for: one more try of a throttled call, not ten minutes.
@@ -27,7 +28,6 @@ BUDGET = Budget(attempts=2, deadline_seconds=30.0)
 #: A data file of at most this size is read as a whole, to see that files can be read.
 SMALL_BYTES = 16 * 2**20
 _MARKED_DAYS = 10
-_EVERY_MONTH = tuple(date(year, month, 1) for year in range(2006, 2101) for month in range(1, 13))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,10 @@ def _worth_reading(listed: Sequence[StoredObject]) -> Iterator[StoredObject]:
 
 
 def _deliveries(connection: Connection, access: Access) -> str:
+    from offgridflow_pipeline.connectors.deliveries.listing import EVERY_PERIOD
     from offgridflow_pipeline.connectors.sources import open_source
 
-    found, refused = open_source(connection, access).survey(_EVERY_MONTH)
+    found, refused = open_source(connection, access).survey(EVERY_PERIOD)
     if refused:
         raise DeliveryError(f"{_periods(found)}; refused: {'; '.join(r.reason for r in refused[:3])}")
     return _periods(found)
@@ -141,7 +142,7 @@ def _periods(found: Sequence[Delivery]) -> str:
 
 
 def _assumed(access: AwsAccess) -> str:
-    from offgridflow_pipeline.connectors.aws_access import aws_client
+    from offgridflow_pipeline.connectors.providers.aws_clients import aws_client
 
     calls = Calls("sts", access.role_arn, BUDGET)
     client = calls(lambda: aws_client(access, "sts"))
@@ -160,14 +161,14 @@ def _cost_management(connection: Connection, access: AzureAccess, day: date) -> 
     from offgridflow_pipeline.connectors.control_totals.cost_management import cost_management
 
     calls = Calls("cost_management", connection.azure.scope, BUDGET)
-    found = list(cost_management(access, connection.azure.scope, [day], calls))
+    found = list(cost_management(access, connection.azure.scope, [day], calls, asked_on=day))
     return f"control totals of {len(found)} subscriptions on {day} at {connection.azure.scope}"
 
 
 def _sustainability(connection: Connection, access: AwsAccess, day: date) -> str:
     from offgridflow_pipeline.connectors.statements.aws_sustainability import aws_sustainability
 
-    month = _months_before(day, 3)
+    month = shifted(f"{day:%Y-%m}", -3)
     calls = Calls("sustainability", f"carbon statements of {month}", BUDGET)
     first = next(aws_sustainability(access, [month], calls, account_ids=connection.aws.account_ids), None)
     return f"carbon statements of {month} are there" if first else f"can be asked; nothing is stated for {month}"
@@ -176,7 +177,7 @@ def _sustainability(connection: Connection, access: AwsAccess, day: date) -> str
 def _azure_carbon(connection: Connection, access: AzureAccess, day: date) -> str:
     from offgridflow_pipeline.connectors.statements.azure_carbon import AzureCarbon
 
-    month = _months_before(day, 2)
+    month = shifted(f"{day:%Y-%m}", -2)
     subscriptions = connection.azure.subscriptions
     calls = Calls("carbon_optimization", f"carbon statements of {len(subscriptions)} subscriptions", BUDGET)
     reading = AzureCarbon(access, subscriptions, calls)
@@ -190,27 +191,22 @@ def _azure_carbon(connection: Connection, access: AzureAccess, day: date) -> str
     return f"{count:,} figures for {month}; {' '.join(reading.notices)}".rstrip("; ")
 
 
-def _months_before(day: date, count: int) -> str:
-    number = day.year * 12 + day.month - 1 - count
-    return f"{number // 12:04d}-{number % 12 + 1:02d}"
-
-
 def _table(connection: Connection, access: GcpAccess) -> str:
-    from offgridflow_pipeline.connectors.bigquery_client import BigQueryTable, TableName
+    from offgridflow_pipeline.connectors.bigquery.client import BigQueryTable, TableName
 
     table = BigQueryTable(TableName.of_uri(connection.uri), access)
     return f"{table.name} is there, with {len(table.description.schema)} columns"
 
 
 def _query(connection: Connection, access: GcpAccess, day: date) -> str:
-    from offgridflow_pipeline.connectors.bigquery_client import BigQueryTable, TableName
+    from offgridflow_pipeline.connectors.bigquery.client import BigQueryTable, TableName
 
     if not connection.is_feed:
         [row] = BigQueryTable(TableName.of_uri(connection.uri), access).rows(
             "SELECT MAX(usage_month) AS newest FROM {table}"
         )
         return f"the newest month is {row['newest']}"
-    from offgridflow_pipeline.connectors.bigquery import BigQuerySource
+    from offgridflow_pipeline.connectors.bigquery.source import BigQuerySource
 
     marks = BigQuerySource(connection, access).partition_marks(_MARKED_DAYS, day)
     if not marks:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from offgridflow_pipeline.connectors.access import Access, GcpAccess
-from offgridflow_pipeline.connectors.deliveries import Delivery, Refused, survey
+from offgridflow_pipeline.connectors.deliveries.listing import Delivery, Refused, survey
 from offgridflow_pipeline.connectors.errors import DeliveryError
 from offgridflow_pipeline.connectors.stores import Store, StoredObject, open_store
 
@@ -65,6 +65,6 @@ def open_source(connection: Connection, access: Access, limits: TransferLimits |
         return FileSource(connection, open_store(connection.uri, access, limits))
     if not isinstance(access, GcpAccess):
         raise DeliveryError(f"{connection.uri} is a table of BigQuery: it needs access to Google Cloud.")
-    from offgridflow_pipeline.connectors.bigquery import BigQuerySource
+    from offgridflow_pipeline.connectors.bigquery.source import BigQuerySource
 
     return BigQuerySource(connection, access)

@@ -65,6 +65,15 @@ class SourceChange:
 
 _CHANGE = ", ".join(SourceChange.__dataclass_fields__)
 
+_SINCE = (
+    "c.detected_at >= coalesce((select {} from ogf.cloud_connections where tenant_id = :tenant_id"
+    " and connection_id = :connection_id), '-infinity')"
+)
+#: Change `c` was found since its connection was added: one of that id that was removed is another connection.
+_SINCE_ADDED = _SINCE.format("created_at")
+#: ... and since it was last resumed or replaced: what was found before then may have been read from elsewhere.
+_SINCE_CHANGED = _SINCE.format("updated_at")
+
 #: Gives each pending change the key of the run that will read it; changes left out stay pending.
 RunKeys = Callable[[Sequence[SourceChange]], Mapping[UUID, str]]
 
@@ -81,8 +90,9 @@ class SourceChanges:
         """Record what a survey found; returns how many changes are new.
 
         The same version of the same days is one change, however often it is found before a newer one: held,
-        rejected and done included; a failed one is taken up again after a day. Changes of closed months are held
-        at once, with a proposed restatement.
+        rejected and done included, unless the connection was changed meanwhile. A failed one without a newer one
+        is taken up again after a day, found or not: a source does not show its old partitions every time. Changes
+        of closed months are held at once, with a proposed restatement.
 
         Raises:
             RecordError: a value has the wrong form.
@@ -90,18 +100,23 @@ class SourceChanges:
         with self._database.tenant(tenant) as scope:
             one_at_a_time(scope, "source_changes", connection_id)
             new = sum(_insert(scope, connection_id, change, observed_at) for change in detected)
+            new += _take_up_failed(scope, connection_id)
             _hold_closed(scope)
         return new
 
     def claim(self, tenant: str, run_keys: RunKeys) -> list[SourceChange]:
         """Mark pending changes as requested under the keys that `run_keys` gives them; returns those claimed.
 
-        Two claims never take the same change. Changes of months closed meanwhile are held instead.
+        Two claims never take the same change. Changes of months closed meanwhile are held instead, those of paused
+        connections stay pending: a run would not read them.
         """
         with self._database.tenant(tenant) as scope:
             _hold_closed(scope)
             pending = _select(
-                scope, "status = 'pending' order by first_day, detected_at, change_id for update skip locked"
+                scope,
+                "status = 'pending' and not exists (select from ogf.cloud_connections c where c.tenant_id = :tenant_id"
+                " and c.connection_id = source_changes.connection_id and c.status = 'paused')"
+                " order by first_day, detected_at, change_id for update skip locked",
             )
             keys = run_keys(pending) if pending else {}
             for change_id, run_key in keys.items():
@@ -132,9 +147,23 @@ class SourceChanges:
         """The run committed the days: settle its changes, advance the states, mark its restatements applied.
 
         A unit advances when no other open or failed change holds the same version of it, so that a period cut into
-        several runs is not taken as read after the first of them.
+        several runs is not taken as read after the first of them. Changes of a connection that was paused, resumed
+        or replaced since the request are pending again: the run may not have read it.
         """
         with self._database.tenant(tenant) as scope:
+            scope.connection.execute(
+                sa.text(
+                    "update ogf.source_changes s set status = 'pending', error = :error from ogf.cloud_connections c"
+                    " where s.tenant_id = :tenant_id and s.status = 'requested' and s.run_key = :run_key"
+                    " and c.tenant_id = :tenant_id and c.connection_id = s.connection_id"
+                    " and c.updated_at > s.requested_at"
+                ),
+                {
+                    "tenant_id": scope.tenant_id,
+                    "run_key": run_key,
+                    "error": f"The connection was changed while run {run_id} was under way.",
+                },
+            )
             settled = _select(scope, "status = 'requested' and run_key = :run_key for update", run_key=run_key)
             scope.connection.execute(
                 sa.text(
@@ -173,7 +202,7 @@ class SourceChanges:
 
 
 def _insert(scope: TenantScope, connection_id: str, change: DetectedChange, observed_at: datetime) -> int:
-    """1 when the change is new or taken up again, 0 when it is known."""
+    """1 when the change is new, 0 when it is known."""
     values = {
         "tenant_id": scope.tenant_id,
         "connection_id": connection_id,
@@ -183,35 +212,41 @@ def _insert(scope: TenantScope, connection_id: str, change: DetectedChange, obse
     }
     newest = scope.connection.execute(
         sa.text(
-            "select change_id, version, status = 'failed'"
-            f" and settled_at < clock_timestamp() - interval '{_REST_AFTER_FAILURE}' as rested"
-            " from ogf.source_changes where tenant_id = :tenant_id and connection_id = :connection_id"
-            " and first_day = :first_day and last_day = :last_day order by detected_at desc limit 1"
+            "select version from ogf.source_changes c where tenant_id = :tenant_id"
+            " and connection_id = :connection_id and first_day = :first_day and last_day = :last_day"
+            f" and (settled_at is null or {_SINCE_CHANGED}) order by detected_at desc limit 1"
         ),
         values,
-    ).one_or_none()
-    if newest is None or newest.version != change.version:
-        return write(
-            scope,
-            "source_changes",
-            "insert into ogf.source_changes (tenant_id, connection_id, first_day, last_day, reason, version,"
-            " observed, observed_at) values (:tenant_id, :connection_id, :first_day, :last_day, :reason, :version,"
-            " cast(:observed as jsonb), :observed_at)",
-            values
-            | {
-                "reason": change.reason,
-                "observed": json.dumps(change.observed, sort_keys=True),
-                "observed_at": observed_at,
-            },
-        ).rowcount
-    if not newest.rested:
+    ).scalar_one_or_none()
+    if newest == change.version:
         return 0
+    return write(
+        scope,
+        "source_changes",
+        "insert into ogf.source_changes (tenant_id, connection_id, first_day, last_day, reason, version,"
+        " observed, observed_at) values (:tenant_id, :connection_id, :first_day, :last_day, :reason, :version,"
+        " cast(:observed as jsonb), :observed_at)",
+        values
+        | {
+            "reason": change.reason,
+            "observed": json.dumps(change.observed, sort_keys=True),
+            "observed_at": observed_at,
+        },
+    ).rowcount
+
+
+def _take_up_failed(scope: TenantScope, connection_id: str) -> int:
+    """How many failed changes have rested, have no newer one on their days, and are pending again."""
     return scope.connection.execute(
         sa.text(
-            "update ogf.source_changes set status = 'pending', attempts = 0, settled_at = null"
-            " where tenant_id = :tenant_id and change_id = :change_id"
+            "update ogf.source_changes c set status = 'pending', attempts = 0, settled_at = null"
+            " where tenant_id = :tenant_id and connection_id = :connection_id and status = 'failed'"
+            f" and settled_at < clock_timestamp() - interval '{_REST_AFTER_FAILURE}' and {_SINCE_ADDED}"
+            " and not exists (select from ogf.source_changes newer where newer.tenant_id = :tenant_id"
+            " and newer.connection_id = :connection_id and newer.detected_at > c.detected_at"
+            " and newer.first_day <= c.last_day and newer.last_day >= c.first_day)"
         ),
-        {"tenant_id": scope.tenant_id, "change_id": newest.change_id},
+        {"tenant_id": scope.tenant_id, "connection_id": connection_id},
     ).rowcount
 
 
@@ -266,7 +301,7 @@ def _advance_finished(scope: TenantScope, change: SourceChange, run_id: str) -> 
         sa.text(
             "select unit.key, unit.value from ogf.source_changes c, jsonb_each(c.observed) unit"
             " where c.tenant_id = :tenant_id and c.connection_id = :connection_id and c.change_id <> :change_id"
-            " and (c.settled_at is null or c.status = 'failed')"
+            f" and (c.settled_at is null or c.status = 'failed') and {_SINCE_ADDED}"
         ),
         {"tenant_id": scope.tenant_id, "connection_id": change.connection_id, "change_id": change.change_id},
     ).all()

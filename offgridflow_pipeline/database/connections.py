@@ -84,7 +84,8 @@ class CloudConnections:
         """Add an active connection, its sealed secret with it or not at all.
 
         With `replace` an existing one of that id gets these values: it becomes active, its history stays, and
-        an older sealed secret goes unless a new one comes or `secret_ref` is unchanged.
+        an older sealed secret goes unless a new one comes or `secret_ref` is unchanged. With another kind, uri or
+        role it is read from the beginning.
 
         Raises:
             RecordError: the id is taken (without `replace`), or a value has the wrong form.
@@ -115,6 +116,11 @@ class CloudConnections:
                 " updated_at = clock_timestamp() where c.tenant_id = :tenant_id",
                 {**values, "tenant_id": scope.tenant_id, "connection_id": connection_id},
             )
+            if before is not None and (before.kind, before.uri, before.role) != (kind, uri, role):
+                scope.connection.execute(
+                    sa.text(f"delete from ogf.feed_states where {_MINE}"),
+                    {"tenant_id": scope.tenant_id, "connection_id": connection_id},
+                )
             if sealed is not None:
                 self._put_secret(scope, connection_id, sealed)
             elif before is not None and before.secret_ref != values["secret_ref"]:
@@ -148,7 +154,9 @@ class CloudConnections:
         return [ConnectionRow(*row) for row in rows]
 
     def remove(self, tenant: str, connection_id: str) -> None:
-        """Remove the connection, its sealed secret and the state of its source. The raw objects stay.
+        """Remove the connection, its sealed secret and the state of its source; end its open changes.
+
+        The raw objects stay.
 
         Its rows leave the lake when their days are read again; a connection added under the same id starts anew.
 
@@ -159,7 +167,9 @@ class CloudConnections:
             tenant,
             connection_id,
             f"with states as (delete from ogf.feed_states where {_MINE}),"
-            f" digests as (delete from ogf.day_digests where {_MINE})"
+            f" digests as (delete from ogf.day_digests where {_MINE}),"
+            " changes as (update ogf.source_changes set status = 'failed', settled_at = clock_timestamp(),"
+            f" error = 'The connection was removed.' where {_MINE} and settled_at is null)"
             f" delete from ogf.cloud_connections where {_MINE}",
         )
 

@@ -1,7 +1,7 @@
 """What was last read of every source and what the extract tables hold of it, per connection.
 
 Both are written after the lake's commit, so they may lag behind it (the next read finds equal rows) and never lead
-it. What differs from them is decided in `connectors`; what is done about it stands in `changes`.
+it. What differs from them is decided in `connectors`; what is done about it stands in `connectors.changes`.
 """
 
 from __future__ import annotations
@@ -111,11 +111,13 @@ class DayDigests:
         connections: Mapping[str, str],
         digests: Digests,
         run_id: str,
+        kept: Iterable[str] = (),
     ) -> None:
         """Record what the days hold after the commit of the extract table `dataset`; one transaction.
 
         `connections` maps every connection that was read to the version of its delivery: a day without a digest
-        was read and is empty, and a connection not named has no rows left on these days.
+        was read and is empty. `kept` are connections that were not read and whose rows stayed. A connection not
+        named at all has no rows left on these days.
 
         Raises:
             RecordError: a value has the wrong form, or a digest belongs to none of `connections`.
@@ -123,7 +125,7 @@ class DayDigests:
         if strangers := sorted({connection for connection, _ in digests} - set(connections)):
             raise RecordError(f"day_digests, connection_id: {strangers[0]} was not read. Nothing was written.")
         wanted = sorted(set(days))
-        kept = {(c, d): digests.get((c, d), NO_ROWS) for c in sorted(connections) for d in wanted}
+        written = {(c, d): digests.get((c, d), NO_ROWS) for c in sorted(connections) for d in wanted}
         with self._database.tenant(tenant) as scope:
             values = {"tenant_id": scope.tenant_id, "dataset": dataset, "days": wanted, "run_id": run_id}
             scope.connection.execute(
@@ -133,7 +135,7 @@ class DayDigests:
                     " and usage_date = any(cast(:days as date[])) and row_count > 0"
                     " and connection_id <> all(cast(:connections as text[]))"
                 ),
-                values | {"zero": NO_ROWS[1], "connections": sorted(connections)},
+                values | {"zero": NO_ROWS[1], "connections": sorted({*connections, *kept})},
             )
             write(
                 scope,
@@ -149,10 +151,10 @@ class DayDigests:
                 " and (d.row_count, d.cost_digest) is distinct from (excluded.row_count, excluded.cost_digest)",
                 values
                 | {
-                    "ids": [connection for connection, _ in kept],
-                    "dates": [day for _, day in kept],
-                    "counts": [count for count, _ in kept.values()],
-                    "hashes": [digest for _, digest in kept.values()],
-                    "versions": [connections[connection] for connection, _ in kept],
+                    "ids": [connection for connection, _ in written],
+                    "dates": [day for _, day in written],
+                    "counts": [count for count, _ in written.values()],
+                    "hashes": [digest for _, digest in written.values()],
+                    "versions": [connections[connection] for connection, _ in written],
                 },
             )

@@ -11,13 +11,14 @@ import sys
 import dagster as dg
 
 from offgridflow_pipeline.definitions import defs
-from offgridflow_pipeline.defs.partitions import TENANT_PARTITIONS, days_of_month, valid_tenant
+from offgridflow_pipeline.defs.partitions import TENANT_PARTITIONS, valid_tenant
 from offgridflow_pipeline.defs.run_coordinator import TENANT_TAG
+from offgridflow_pipeline.months import month_days
 
 
 def run_month(instance: dg.DagsterInstance, tenant: str, month: str) -> bool:
     """Materialise all days of the month in one run, then its statements and its report; False when a run failed."""
-    days = days_of_month(month)
+    days = month_days(month)
     daily = defs.resolve_job_def("daily_emissions").execute_in_process(
         instance=instance,
         raise_on_error=False,

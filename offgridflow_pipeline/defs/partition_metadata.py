@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from offgridflow_pipeline.lake.engine import Engine
 
-COVERED = ("mapped", "proxied", "no_emission")
-
 
 def column_schema(table: schemas.Table) -> dg.TableSchema:
     """Dagster column schema of a declared table, with units and meanings."""

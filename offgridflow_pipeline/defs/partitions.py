@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -98,13 +98,6 @@ def months_by_tenant(keys: Iterable[str]) -> dict[str, list[str]]:
         start, tenant = split_key(key)
         found[tenant].append(start[:7])
     return {tenant: sorted(found[tenant]) for tenant in sorted(found)}
-
-
-def days_of_month(month_text: str) -> list[date]:
-    """All calendar days of a month given as ``YYYY-MM``."""
-    first = date.fromisoformat(f"{month_text}-01")
-    following = (first + timedelta(days=32)).replace(day=1)
-    return [first + timedelta(days=n) for n in range((following - first).days)]
 
 
 def day_key(value: date, tenant: str) -> str:

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from offgridflow_pipeline.connectors.changes import DayRange, ranges
+from offgridflow_pipeline.connectors.changes.detection import DayRange, ranges
 from offgridflow_pipeline.defs.partitions import day_key
 from offgridflow_pipeline.defs.run_coordinator import TENANT_TAG
 

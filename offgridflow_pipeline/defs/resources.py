@@ -123,7 +123,7 @@ class Platform(dg.ConfigurableResource["Platform"]):
     def access(self, tenant: str, connection: "Connection") -> "Access":
         """How the tenant's connection reaches its source, its secret resolved: a value to use and not to keep."""
         from offgridflow_pipeline.connectors.credentials import access_of
-        from offgridflow_pipeline.connectors.secrets import SecretResolver
+        from offgridflow_pipeline.connectors.secrets.references import SecretResolver
 
         return access_of(connection, SecretResolver(tenant, self.settings, self.database), self.settings)
 

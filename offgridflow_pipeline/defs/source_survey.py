@@ -12,7 +12,7 @@ import dagster as dg
 from offgridflow_pipeline.defs.resources import Platform
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.connectors.change_survey import Surveyed
+    from offgridflow_pipeline.connectors.changes.survey import Surveyed
     from offgridflow_pipeline.connectors.connections import Connection
 
 
@@ -25,6 +25,8 @@ class SurveyScope(dg.Config):
 @dg.op(description="Compares every connection of the tenants with what was committed; writes the days that differ.")
 def survey_sources(context: dg.OpExecutionContext, config: SurveyScope, platform: Platform) -> None:
     """Write the changes of every connection; at the end fail if a source failed in a way we do not know."""
+    from offgridflow_pipeline.connectors.secrets.shapes import redacted
+
     asked = failing = changes = 0
     faults: list[str] = []
     for tenant, connection in _connections(platform, config.tenant, faults):
@@ -38,7 +40,7 @@ def survey_sources(context: dg.OpExecutionContext, config: SurveyScope, platform
         changes += new
         failing += bool(surveyed.refused)
         for reason in surveyed.refused:
-            context.log.warning(f"{tenant}, {connection.id}: {reason}")
+            context.log.warning(redacted(f"{tenant}, {connection.id}: {reason}"))
     context.add_output_metadata({"connections": asked, "failing_connections": failing, "new_changes": changes})
     if faults:
         raise dg.Failure("Some sources could not be surveyed:\n" + "\n".join(faults), allow_retries=False)
@@ -62,9 +64,9 @@ def _connections(platform: Platform, only: str | None, faults: list[str]) -> "li
 
 def _survey(platform: Platform, tenant: str, connection: "Connection", run_id: str) -> "tuple[Surveyed, int]":
     """What is new at the connection, written down; and how many changes were not known before."""
-    from offgridflow_pipeline.connectors.change_survey import survey_changes
+    from offgridflow_pipeline.connectors.changes.survey import survey_changes
     from offgridflow_pipeline.connectors.connections import record_outcome
-    from offgridflow_pipeline.connectors.reading import ReadLimits
+    from offgridflow_pipeline.connectors.reading.extracts import ReadLimits
     from offgridflow_pipeline.database.changes import DetectedChange
 
     database, settings = platform.database, platform.settings

@@ -23,6 +23,7 @@ from offgridflow_pipeline.demo.exports import (
     write_text_data_export,
 )
 from offgridflow_pipeline.demo.tenants import ControlTotal, DemoFeed, DemoTenant, delivered
+from offgridflow_pipeline.months import month_days
 
 SLUG = "alder-outdoor"
 CURRENCY = "USD"
@@ -98,7 +99,7 @@ def _labs(root: Path, months: Sequence[str], seed: int) -> DemoFeed:
 def _deliveries(payer: Payer, months: Sequence[str], seed: int) -> Iterator[_Delivered]:
     seed = fleet.own_seed(seed, payer.bill)
     for number, month in enumerate(months):
-        days = fleet.month_days(month)
+        days = month_days(month)
         special = number == len(months) // 2
         if month == months[-1]:
             late = AmazonDelivery(payer, month, days[-1], invoiced=False, special=special, late_day=days[13])

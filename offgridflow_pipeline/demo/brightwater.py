@@ -17,6 +17,7 @@ from offgridflow_pipeline.demo.microsoft import costs, focus
 from offgridflow_pipeline.demo.microsoft.costs import CostAccount, CostDelivery
 from offgridflow_pipeline.demo.microsoft.focus import MicrosoftDelivery
 from offgridflow_pipeline.demo.tenants import ControlTotal, DemoFeed, DemoTenant, delivered
+from offgridflow_pipeline.months import month_days
 
 SLUG = "brightwater-health"
 CURRENCY = "EUR"
@@ -50,7 +51,7 @@ def brightwater(out_dir: Path, months: Sequence[str], seed: int) -> DemoTenant:
 def _group(root: Path, months: Sequence[str], seed: int) -> DemoFeed:
     controls, columns = [], focus.columns()
     for number, month in enumerate(months):
-        days, special = fleet.month_days(month), number == len(months) // 2
+        days, special = month_days(month), number == len(months) // 2
         if month == months[-1]:
             half = focus.bill(MicrosoftDelivery(month, days[24]), seed)
             write_cost_management_export(root, GROUP, columns, half, delivered(month, 26))
@@ -68,7 +69,7 @@ def _costs(root: Path, account: CostAccount, kind: FeedName, months: Sequence[st
     cost, charge = costs.header_of(account, "Cost"), costs.header_of(account, "ChargeType")
     controls = []
     for number, month in enumerate(months):
-        days, special = fleet.month_days(month), number == len(months) // 2
+        days, special = month_days(month), number == len(months) // 2
         if month == months[-1]:
             half = costs.bill(CostDelivery(account, month, days[24]), seed)
             write_cost_management_export(root, export, headers, half, delivered(month, 26))

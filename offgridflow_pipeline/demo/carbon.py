@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
 import pyarrow as pa
+
+from offgridflow_pipeline.months import first_day, next_month
 
 AMAZON_MODELS = ("v3.0.0", "v3.1.0")
 GOOGLE_MODELS = (13, 14)
@@ -158,6 +160,5 @@ def _rounded(number: Decimal) -> float:
 
 def _bounds(month: str) -> tuple[datetime, datetime]:
     """Midnight UTC of the first day of a month and of the next, without a zone, as the export states them."""
-    first = datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC)
-    following = (first + timedelta(days=32)).replace(day=1)
-    return first.replace(tzinfo=None), following.replace(tzinfo=None)
+    first = first_day(month)
+    return datetime.combine(first, time()), datetime.combine(next_month(first), time())

@@ -20,6 +20,8 @@ from uuid import UUID, uuid5
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from offgridflow_pipeline.months import first_day, next_month
+
 _NAMESPACE = UUID("6f1d3c5e-52c4-4f0b-9b5e-0d9a3c7f1e21")
 
 
@@ -33,8 +35,8 @@ class DeliveredAt:
     @property
     def period(self) -> tuple[date, date]:
         """First day of the month and of the next one."""
-        first = date.fromisoformat(f"{self.month}-01")
-        return first, date(first.year + first.month // 12, first.month % 12 + 1, 1)
+        first = first_day(self.month)
+        return first, next_month(first)
 
     @property
     def last_day(self) -> date:

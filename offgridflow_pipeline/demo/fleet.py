@@ -7,15 +7,15 @@ own. A day's quantity depends only on (seed, item, copy, day), so any month can 
 
 from __future__ import annotations
 
-import csv
 from calendar import monthrange
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from decimal import Context, Decimal
 from functools import cache
-from importlib import resources
 from random import Random
+
+from offgridflow_pipeline.data_rows import data_rows
 
 #: Providers bill at most ten decimals; twelve digits survive the DOUBLE columns of a CUR 2.0 Parquet file.
 BILLED = Context(prec=12)
@@ -59,9 +59,7 @@ class Consumption:
 
 def rows(name: str) -> list[dict[str, str]]:
     """Rows of a data file of this package."""
-    source = resources.files("offgridflow_pipeline.demo").joinpath("data", name)
-    with source.open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return data_rows(__file__, name)
 
 
 @cache
@@ -110,12 +108,6 @@ def own_seed(seed: int, bill: str) -> int:
 def billed(number: Decimal) -> Decimal:
     """A number as a bill carries it: at most ten decimals and twelve digits."""
     return BILLED.plus(number.quantize(TEN_PLACES))
-
-
-def month_days(month: str) -> list[date]:
-    """All days of a month YYYY-MM."""
-    first = date.fromisoformat(f"{month}-01")
-    return [first + timedelta(days=n) for n in range(monthrange(first.year, first.month)[1])]
 
 
 def _share(item: FleetItem, copy: int, day: date, seed: int) -> float:

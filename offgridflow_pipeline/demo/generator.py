@@ -19,6 +19,7 @@ from offgridflow_pipeline.demo.brightwater import brightwater
 from offgridflow_pipeline.demo.cedarvane import SLUG as CEDARVANE
 from offgridflow_pipeline.demo.cedarvane import cedarvane
 from offgridflow_pipeline.demo.tenants import DemoTenant
+from offgridflow_pipeline.months import shifted
 
 SEED = 7
 LAST_MONTH = date(2026, 10, 1)
@@ -58,8 +59,7 @@ def generate(out_dir: Path, *, months: int = 3, seed: int = SEED) -> DemoBills:
 
 
 def _months(count: int) -> tuple[str, ...]:
-    last = LAST_MONTH.year * 12 + LAST_MONTH.month - 1
-    return tuple(f"{n // 12:04d}-{n % 12 + 1:02d}" for n in range(last - count + 1, last + 1))
+    return tuple(shifted(f"{LAST_MONTH:%Y-%m}", -n) for n in reversed(range(count)))
 
 
 def _clear(out_dir: Path) -> None:

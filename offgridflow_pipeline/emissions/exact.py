@@ -9,12 +9,14 @@ Only the arithmetic lives here; which quantity meets which intensity is decided 
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import ibis
 
+from offgridflow_pipeline.usage.expressions import builtin
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import ibis.expr.types as ir
 
@@ -49,28 +51,27 @@ def intensity_limb_names(measure: str) -> tuple[str, str, str]:
 
 
 # Ibis types its decorator as Any; without this every function below would be untyped.
-_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
 
 
-@_builtin(name="divide")
+@builtin(name="divide")
 def _quotient(dividend: int, divisor: int) -> int:
     """Integer division that truncates toward zero."""
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
-@_builtin(name="floor", signature=(("decimal(38, 18)",), "decimal(38, 0)"))
+@builtin(name="floor", signature=(("decimal(38, 18)",), "decimal(38, 0)"))
 def _floor(value: Decimal) -> Decimal:
     """Largest whole number not above `value`, still a decimal (Ibis's own floor goes through BIGINT)."""
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
 # Ibis derives too narrow types for products of decimals, so the engine's own result types are stated.
-@_builtin(name="multiply", signature=(("decimal(7, 0)", "decimal(19, 0)"), "decimal(26, 0)"))
+@builtin(name="multiply", signature=(("decimal(7, 0)", "decimal(19, 0)"), "decimal(26, 0)"))
 def _times(left: Decimal, right: Decimal) -> Decimal:
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
-@_builtin(name="multiply", signature=(("decimal(26, 0)", "decimal(12, 12)"), "decimal(38, 12)"))
+@builtin(name="multiply", signature=(("decimal(26, 0)", "decimal(12, 12)"), "decimal(38, 12)"))
 def _times_pico(count: Decimal, pico: Decimal) -> Decimal:
     raise NotImplementedError  # body of a builtin: the engine computes it
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from functools import cache
 from importlib import resources
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
+from offgridflow_pipeline import months
 from offgridflow_pipeline.lake.schemas import GHG_INVENTORY, MEASURES
 
 if TYPE_CHECKING:
@@ -120,11 +120,10 @@ def month_days(month: str) -> list[date]:
     Raises:
         InventoryError: the text is not a month.
     """
-    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-        raise InventoryError(f"{month!r} is not a month; write it as YYYY-MM, for example 2026-10.")
-    first = date.fromisoformat(f"{month}-01")
-    following = (first + timedelta(days=31)).replace(day=1)
-    return [first + timedelta(days=n) for n in range((following - first).days)]
+    try:
+        return months.month_days(month)
+    except ValueError:
+        raise InventoryError(f"{month!r} is not a month; write it as YYYY-MM, for example 2026-10.") from None
 
 
 def _pin(engine: Executor, totals: ir.Table, month: str, tenant: str) -> Row:

@@ -19,7 +19,6 @@ QUANTITY = pa.decimal128(38, 18)
 MONEY = pa.decimal128(38, 18)
 INTENSITY = pa.decimal128(38, 18)
 MASS = pa.decimal128(38, 12)
-ENERGY = pa.decimal128(38, 12)
 TEXT = pa.string()
 TIME = pa.timestamp("us", tz="UTC")
 TEXTS = pa.list_(pa.field("element", pa.string()))  # the name Delta gives list elements

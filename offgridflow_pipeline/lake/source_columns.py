@@ -1,6 +1,6 @@
 """Source columns that the extract tables keep by name, per header dialect; all others go to ``other_columns``.
 
-Only names. How headers of the providers' files are bound to them is `connectors.header`, what they mean is
+Only names. How headers of the providers' files are bound to them is `connectors.reading.header`, what they mean is
 `usage`.
 """
 

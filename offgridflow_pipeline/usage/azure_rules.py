@@ -5,21 +5,19 @@ The rows lie in `data`, each with a source. How a bill's columns are mapped is `
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import ibis
 
-from offgridflow_pipeline.usage.expressions import DECIMAL
+from offgridflow_pipeline.usage.expressions import DECIMAL, builtin
 from offgridflow_pipeline.usage.quantities import rule_numbers
-from offgridflow_pipeline.usage.rules import LineType, RuleDataError, rows_of
+from offgridflow_pipeline.usage.rules import LineType, RuleDataError, line_types_of, rows_of
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
 #: Words of a unit of time or data: its blocks are not counted (billing-feeds.md section 5.5).
 _NOT_COUNTED = r"hour|hr|day|minute|second|month|year|\b[kmgtp]i?b\b"
 
@@ -41,16 +39,7 @@ class UnitOfMeasure:
 @cache
 def charge_types() -> tuple[LineType, ...]:
     """Charge types of cost details (billing-feeds.md section 5.4)."""
-    return tuple(
-        LineType(
-            r["charge_type"],
-            r["charge_category"],
-            r["commitment_status"] or None,
-            r["disposition"],
-            r["reason"] or None,
-        )
-        for r in rows_of("azure_charge_types.csv")
-    )
+    return line_types_of("azure_charge_types.csv", "charge_type")
 
 
 @cache
@@ -117,21 +106,21 @@ def in_units(quantity: ir.Value, in_blocks: ir.Value, block: ir.Value) -> ir.Val
     return ibis.ifelse(in_blocks, (quantity * block).cast(DECIMAL), quantity)
 
 
-@_builtin(name="map_extract_value", signature=(("map<string, int16>", "string"), "int16"))
+@builtin(name="map_extract_value", signature=(("map<string, int16>", "string"), "int16"))
 def _number_of(numbers: Any, unit: str) -> int:
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
-@_builtin(name="list_extract", signature=(("array<int64>", "int16"), "int64"))
+@builtin(name="list_extract", signature=(("array<int64>", "int16"), "int64"))
 def _block_at(facts: Any, number: int) -> int:
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
-@_builtin(name="list_extract", signature=(("array<boolean>", "int16"), "boolean"))
+@builtin(name="list_extract", signature=(("array<boolean>", "int16"), "boolean"))
 def _is_count_at(facts: Any, number: int) -> bool:
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
-@_builtin(name="list_extract", signature=(("array<int16>", "int16"), "int16"))
+@builtin(name="list_extract", signature=(("array<int16>", "int16"), "int16"))
 def _rule_at(facts: Any, number: int) -> int:
     raise NotImplementedError  # body of a builtin: the engine computes it

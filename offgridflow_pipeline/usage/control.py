@@ -6,7 +6,6 @@ and 10.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import ibis
 
 from offgridflow_pipeline.usage.expressions import DECIMAL
-from offgridflow_pipeline.usage.rules import DATA
+from offgridflow_pipeline.usage.rules import rows_of
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -35,18 +34,20 @@ class Tolerance:
 @cache
 def tolerances() -> tuple[Tolerance, ...]:
     """Tolerance per source of control totals; a source without one must agree to the last digit."""
-    with (DATA / "control_tolerances.csv").open(newline="", encoding="utf-8") as stream:
-        return tuple(Tolerance(r["source"], Decimal(r["absolute"]), int(r["one_in"])) for r in csv.DictReader(stream))
+    return tuple(
+        Tolerance(r["source"], Decimal(r["absolute"]), int(r["one_in"])) for r in rows_of("control_tolerances.csv")
+    )
 
 
 def provider_differences(lines: ir.Table, totals: ir.Table) -> ir.Table:
     """Days, connections, accounts and currencies whose billed cost is not what the provider states.
 
     Only connections with control totals are compared. Columns: usage_date, x_ConnectionId, SubAccountId,
-    BillingCurrency, source, stated, billed (both in BillingCurrency), is_final. Empty when everything ties.
+    BillingCurrency, source, stated, billed (both in BillingCurrency), is_final. An account without a total is as final
+    as the connection's day: while that is an estimate, its figure may still come. Empty when everything ties.
     """
-    connections = totals.select("usage_date", x_ConnectionId=totals.connection_id).distinct()
-    compared = lines.semi_join(connections, ["usage_date", "x_ConnectionId"])
+    days = totals.group_by("usage_date", x_ConnectionId=totals.connection_id).aggregate(whole=totals.is_final.min())
+    compared = lines.semi_join(days, ["usage_date", "x_ConnectionId"])
     zero = ibis.literal(Decimal(0)).cast(DECIMAL)
     none = ibis.null("string")
     billed = compared.select(
@@ -67,14 +68,21 @@ def provider_differences(lines: ir.Table, totals: ir.Table) -> ir.Table:
         source=both.source.max(),
         stated=both.stated.sum().cast(DECIMAL),
         billed=both.billed.sum().cast(DECIMAL),
-        is_final=both.is_final.min().fill_null(True),
+        stated_final=both.is_final.min(),
     )
-    return sums.filter(_beyond_tolerance(sums))
+    judged = sums.join(days, ["usage_date", "x_ConnectionId"])
+    judged = judged.mutate(is_final=ibis.coalesce(judged.stated_final, judged.whole)).drop("stated_final", "whole")
+    return judged.filter(_beyond_tolerance(judged))
 
 
 def several_feeds(lines: ir.Table) -> ir.Table:
-    """Billing accounts of a day that more than one connection bills: usage_date, BillingAccountId, connections."""
-    grouped = lines.group_by(["usage_date", "BillingAccountId"]).aggregate(
+    """Billing accounts of a day that more than one connection bills: usage_date, BillingAccountId, connections.
+
+    FOCUS of Microsoft names the account by its path, cost details by the end of it. Files that name no billing
+    account (pay-as-you-go) are told apart by their sub-accounts.
+    """
+    account = lines.BillingAccountId.re_replace("(?i)^.*/billingaccounts/", "")
+    grouped = lines.group_by("usage_date", BillingAccountId=ibis.coalesce(account, lines.SubAccountId)).aggregate(
         connections=lines.x_ConnectionId.nunique(),
         first=lines.x_ConnectionId.min(),
         last=lines.x_ConnectionId.max(),

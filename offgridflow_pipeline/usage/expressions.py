@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 DECIMAL = "decimal(38, 18)"
 _SECONDS_LENGTH = 19
-_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
+#: Declares a function of the engine, typed: the body is never run.
+builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
 
 
 # Ibis's own look-up in a map repeats the map four times in the SQL.
-@_builtin(name="map_extract_value", signature=(("map<string, string>", "string"), "string"))
+@builtin(name="map_extract_value", signature=(("map<string, string>", "string"), "string"))
 def _map_value(choices: Any, key: str) -> str:
     raise NotImplementedError  # body of a builtin: the engine computes it
 

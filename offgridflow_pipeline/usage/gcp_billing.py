@@ -6,13 +6,12 @@ Column meanings: Google Cloud, "Structure of Standard/Detailed data export". Ide
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import ibis
 
-from offgridflow_pipeline.connectors.gcp_lists import CREDIT_AMOUNT
-from offgridflow_pipeline.usage.expressions import DECIMAL, any_of, chosen, decimal, moment, region_code
+from offgridflow_pipeline.connectors.reading.gcp_lists import CREDIT_AMOUNT
+from offgridflow_pipeline.usage.expressions import DECIMAL, any_of, builtin, chosen, decimal, moment, region_code
 from offgridflow_pipeline.usage.gcp_labels import capacity, machine
 from offgridflow_pipeline.usage.gcp_rules import (
     cost_types,
@@ -36,10 +35,9 @@ _ZONE = r"^([a-z]+-[a-z]+[0-9]+)-[a-z]$"
 #: //service/projects/P/zones/Z/instances/ID: the kind stands before the last part.
 _KIND = r"/([^/]+)/[^/]+$"
 _DEFAULT_MODEL = "default"
-_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
 
 
-@_builtin(name="regexp_extract_all", signature=(("string", "string", "int32"), "array<string>"))
+@builtin(name="regexp_extract_all", signature=(("string", "string", "int32"), "array<string>"))
 def _all_matches(text: str, pattern: str, group: int) -> list[str]:
     raise NotImplementedError  # body of a builtin: the engine computes it
 

@@ -5,15 +5,15 @@ Shared by the billing export and Google's FOCUS export, which know the same SKUs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ibis
 
-from offgridflow_pipeline.usage.expressions import DECIMAL, any_of
+from offgridflow_pipeline.usage.expressions import DECIMAL, any_of, builtin
 from offgridflow_pipeline.usage.quantities import rule_number
 from offgridflow_pipeline.usage.rules import LineType, RuleDataError, rows_of
 
@@ -25,10 +25,7 @@ _WIDE = 9 * 10**18
 _TESTS = ("starts_with", "contains", "equals")
 
 
-_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
-
-
-@_builtin(name="multiply", signature=(("decimal(24, 4)", "decimal(10, 10)"), "decimal(34, 14)"))
+@builtin(name="multiply", signature=(("decimal(24, 4)", "decimal(10, 10)"), "decimal(34, 14)"))
 def _multiplied(value: Decimal, part: Decimal) -> Decimal:
     raise NotImplementedError  # body of a builtin: the engine computes it
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import ibis
 
 from offgridflow_pipeline.lake import schemas
+from offgridflow_pipeline.usage.expressions import builtin
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 SEPARATOR = "\x1f"
 KEY_TEXT = "_key_text"
-_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
 
 
-@_builtin(name="split_part")
+@builtin(name="split_part")
 def _part(text: str, separator: str, position: int) -> str:
     raise NotImplementedError  # body of a builtin: the engine computes it
 

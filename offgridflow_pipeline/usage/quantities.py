@@ -6,15 +6,14 @@ float is in the path.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ibis
 
-from offgridflow_pipeline.usage.expressions import DECIMAL, any_of, chosen
+from offgridflow_pipeline.usage.expressions import DECIMAL, any_of, builtin, chosen
 from offgridflow_pipeline.usage.rules import unit_rules, units
 
 if TYPE_CHECKING:
@@ -24,30 +23,29 @@ _LIMB = 10**6
 _DAY_SECONDS = 86_400
 #: Units at the top of units.csv that are looked for one by one.
 _FREQUENT_UNITS = 12
-_builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
 
 
-@_builtin(name="divide")
+@builtin(name="divide")
 def _quotient(dividend: int, divisor: int) -> int:
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
-@_builtin(name="floor", signature=(("decimal(38, 18)",), "decimal(38, 0)"))
+@builtin(name="floor", signature=(("decimal(38, 18)",), "decimal(38, 0)"))
 def _floor(value: Decimal) -> Decimal:
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
-@_builtin(name="multiply", signature=(("decimal(18, 18)", "decimal(19, 0)"), "decimal(37, 18)"))
+@builtin(name="multiply", signature=(("decimal(18, 18)", "decimal(19, 0)"), "decimal(37, 18)"))
 def _shifted(fraction: Decimal, power: Decimal) -> Decimal:
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
-@_builtin(name="multiply", signature=(("decimal(19, 0)", "decimal(18, 18)"), "decimal(38, 18)"))
+@builtin(name="multiply", signature=(("decimal(19, 0)", "decimal(18, 18)"), "decimal(38, 18)"))
 def _scaled(count: Decimal, atto: Decimal) -> Decimal:
     raise NotImplementedError  # body of a builtin: the engine computes it
 
 
-@_builtin(name="last_day")
+@builtin(name="last_day")
 def _last_day(value: date) -> date:
     raise NotImplementedError  # body of a builtin: the engine computes it
 

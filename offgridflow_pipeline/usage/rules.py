@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+
+from offgridflow_pipeline.data_rows import data_rows
 
 
 class RuleDataError(ValueError):
     """A row of rule data contradicts another one."""
-
-
-DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +58,27 @@ class NoEmission:
 
 def rows_of(name: str) -> list[dict[str, str]]:
     """Rows of a file of `data`."""
-    with (DATA / name).open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return data_rows(__file__, name)
 
 
-@cache
-def line_types() -> tuple[LineType, ...]:
-    """AWS line item types."""
+def line_types_of(name: str, column: str) -> tuple[LineType, ...]:
+    """Line types from a file of `data` that names them in a column."""
     return tuple(
         LineType(
-            r["line_item_type"],
+            r[column],
             r["charge_category"],
             r["commitment_status"] or None,
             r["disposition"],
             r["reason"] or None,
         )
-        for r in rows_of("line_types.csv")
+        for r in rows_of(name)
     )
+
+
+@cache
+def line_types() -> tuple[LineType, ...]:
+    """AWS line item types."""
+    return line_types_of("line_types.csv", "line_item_type")
 
 
 @cache

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from offgridflow_pipeline import settings as settings_module
 from offgridflow_pipeline.cli import connections, db
-from offgridflow_pipeline.connectors.sealing import KeyRing, unseal
+from offgridflow_pipeline.connectors.secrets.sealing import KeyRing, unseal
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline_tests.connectors.bills import cur_row, write_cur_delivery
 from offgridflow_pipeline_tests.counterparts.postgres import migrated_database, settings

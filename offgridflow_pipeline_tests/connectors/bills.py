@@ -16,7 +16,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from offgridflow_pipeline.connectors.feeds import EXTRACT_TABLES, FEEDS
-from offgridflow_pipeline.connectors.reading import LocalObject, ReadLimits, extract, reading_errors
+from offgridflow_pipeline.connectors.reading.extracts import LocalObject, ReadLimits, extract, reading_errors
 from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.lake.engine import Engine
 

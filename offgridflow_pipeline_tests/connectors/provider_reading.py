@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from offgridflow_pipeline.connectors.access import AwsAccess, AzureAccess
 from offgridflow_pipeline.connectors.connections import Connection
 from offgridflow_pipeline.connectors.control_totals import control_totals
-from offgridflow_pipeline.connectors.provider_calls import Budget
+from offgridflow_pipeline.connectors.providers.calls import Budget
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 DAYS = [date(2026, 9, 1), date(2026, 9, 2)]

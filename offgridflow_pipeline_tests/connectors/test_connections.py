@@ -21,7 +21,7 @@ from offgridflow_pipeline.connectors.connections import (
 )
 from offgridflow_pipeline.connectors.errors import ConnectionConfigError
 from offgridflow_pipeline.connectors.feeds import FEEDS
-from offgridflow_pipeline.connectors.secret_shapes import BLACKED_OUT, redacted, secret_shape
+from offgridflow_pipeline.connectors.secrets.shapes import BLACKED_OUT, redacted, secret_shape
 from offgridflow_pipeline.database.engine import Database
 
 GUID = "0f8fad5b-d9cb-469f-a165-70867728950e"

@@ -14,7 +14,7 @@ from offgridflow_pipeline.connectors.access import Access, AwsAccess, AzureAcces
 from offgridflow_pipeline.connectors.connections import Connection
 from offgridflow_pipeline.connectors.credentials import access_of, secrets_of
 from offgridflow_pipeline.connectors.errors import ConnectionConfigError, SecretMissingError
-from offgridflow_pipeline.connectors.secrets import SecretResolver
+from offgridflow_pipeline.connectors.secrets.references import SecretResolver
 from offgridflow_pipeline_tests.counterparts.postgres import settings
 
 GUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -148,6 +148,34 @@ def test_local_files_are_confined_to_roots_and_closed_in_production(
         _access(monkeypatch, local, environment="production")
 
 
+def test_a_root_may_be_a_folder_per_tenant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    local = {"kind": "cur", "uri": str(tmp_path / "acme")}
+    access = _access(monkeypatch, local, local_source_roots=[tmp_path / "{tenant}"])
+    assert access == LocalAccess((str(tmp_path.resolve() / "acme"),))
+
+
+@pytest.mark.parametrize(
+    ("lake", "uri", "refused"),
+    [
+        ("s3://lake/ogf", "s3://lake/ogf/raw/other-tenant", True),
+        ("s3://lake/ogf/", "s3://lake", True),
+        ("s3://lake/ogf", "s3://lake/ogf-bills", False),
+        ("/data/lake", "/data/lake/raw/other-tenant", True),
+        ("/data/lake", "/data/bills/../lake", True),
+        ("/data/lake", "/data/bills", False),
+    ],
+)
+def test_the_lake_of_all_tenants_is_no_source_of_one(
+    monkeypatch: pytest.MonkeyPatch, lake: str, uri: str, refused: bool
+) -> None:
+    values = {"kind": "cur", "uri": uri}
+    if refused:
+        with pytest.raises(ConnectionConfigError, match="OffGridFlow's own lake"):
+            _access(monkeypatch, values, lake_uri=lake)
+    else:
+        _access(monkeypatch, values, lake_uri=lake)
+
+
 def test_an_access_shows_no_secret_and_gives_all_of_them_for_redaction(monkeypatch: pytest.MonkeyPatch) -> None:
     access = _access(monkeypatch, S3, json.dumps({"access_key_id": "id", "secret_access_key": CANARY}))
     assert CANARY not in repr(access)
@@ -165,3 +193,23 @@ def test_settings_take_lists_as_the_environment_gives_them(monkeypatch: pytest.M
     assert read.allowed_hosts == ["a.example", "b.example:8443"]
     assert read.local_source_roots == [Path("/bills"), Path("/uploads")]
     assert read.secret_manager_prefixes == ["aws-sm:offgridflow/{tenant}/"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "refused"),
+    [
+        ("aws-sm:offgridflow/{tenant}", True),
+        ("aws-sm:{tenant}-bills", True),
+        ("aws-sm:offgridflow/{tenant}/", False),
+        ("azure-kv:https://v.vault.azure.net/secrets/{tenant}--", False),
+        ("aws-sm:shared/", False),
+    ],
+)
+def test_a_prefix_after_which_another_slug_could_go_on_is_refused(prefix: str, refused: bool) -> None:
+    from offgridflow_pipeline.settings import Settings
+
+    if refused:
+        with pytest.raises(ValueError, match="the tenant a is given the secrets of the tenant a-b"):
+            Settings(_env_file=None, secret_manager_prefixes=prefix)
+    else:
+        assert Settings(_env_file=None, secret_manager_prefixes=prefix).secret_manager_prefixes == [prefix]

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from offgridflow_pipeline.connectors.access import Access, AwsAccess, LocalAccess
 from offgridflow_pipeline.connectors.connections import Connection
-from offgridflow_pipeline.connectors.deliveries import Delivery, Refused
+from offgridflow_pipeline.connectors.deliveries.listing import Delivery, Refused
 from offgridflow_pipeline.connectors.errors import AccessDeniedError
 from offgridflow_pipeline.connectors.ingest import Ingested, ingest_days
 from offgridflow_pipeline.connectors.sources import Source, open_source
@@ -77,10 +77,11 @@ class Bench:
         days: Sequence[date] = OCTOBER,
         table: schemas.Table = schemas.AWS_BILLING_EXTRACT,
         paused: Sequence[str] = (),
+        only: str | None = None,
     ) -> Ingested:
         return ingest_days(
             self.engine, self.lake, self.raw, table=table, tenant="acme", connections=connections,
-            open_source=self.open, days=days, run_id="run", paused=paused,
+            open_source=self.open, days=days, run_id="run", paused=paused, only=only,
         )  # fmt: skip
 
     def version(self) -> int | None:
@@ -276,8 +277,22 @@ def test_a_paused_connection_keeps_its_rows_and_a_removed_one_does_not(bench: Be
     result = bench.run_all(both[:1], paused=["two"])
     assert bench.costs() == {FIFTH: [2, 7]}
     assert set(result.digests) == {("one", FIFTH)}
+    assert result.kept == {"two"}
     bench.run_all(both[:1])
     assert bench.costs() == {FIFTH: [7]}
+
+
+def test_a_restatement_of_one_connection_changes_no_row_of_another(bench: Bench, tmp_path: Path) -> None:
+    both = []
+    for number, name in enumerate(("one", "two"), start=1):
+        write_bill(tmp_path / name / "bill.csv", [_on(FIFTH, str(number))])
+        both.append(Connection(id=name, kind="cur", uri=str(tmp_path / name)))
+    bench.run_all(both)
+    for name in ("one", "two"):
+        write_bill(tmp_path / name / "bill.csv", [_on(FIFTH, "7")])
+    result = bench.run_all(both, only="one")
+    assert bench.costs() == {FIFTH: [2, 7]}
+    assert result.kept == {"two"}
 
 
 def test_a_denied_connection_is_refused_with_the_missing_permission(bench: Bench, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from offgridflow_pipeline.connectors import probe as probing
 from offgridflow_pipeline.connectors.access import AwsAccess, AzureAccess, LocalAccess
 from offgridflow_pipeline.connectors.connections import Connection
 from offgridflow_pipeline.connectors.probe import Finding, probe
-from offgridflow_pipeline.connectors.provider_calls import Budget
+from offgridflow_pipeline.connectors.providers.calls import Budget
 from offgridflow_pipeline_tests.connectors.bills import cur_row, write_cur_delivery
 from offgridflow_pipeline_tests.counterparts.cost_management import CostManagementApi
 from offgridflow_pipeline_tests.counterparts.provider_api import Answer, ScriptedApi, serving

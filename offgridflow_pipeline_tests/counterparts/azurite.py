@@ -12,11 +12,11 @@ import secrets
 import socket
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from pydantic import SecretStr
 
 from offgridflow_pipeline.connectors.access import AzureAccess
 from offgridflow_pipeline_tests.counterparts.installation import counterparts_folder
+from offgridflow_pipeline_tests.counterparts.processes import free_port, wait_until_ready
 
 ACCOUNT = "ogftest"
-READY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def azurite_program() -> Path:
 def blob_server() -> Iterator[BlobServer]:
     """Start the server as a process of its own on a free port."""
     key = base64.b64encode(secrets.token_bytes(64)).decode()
-    port = _free_port()
+    port = free_port()
     command = [
         str(azurite_program()), "--silent", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry",
         "--blobHost", "127.0.0.1", "--blobPort", str(port),
@@ -90,22 +90,7 @@ def blob_server() -> Iterator[BlobServer]:
         subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=folder) as process,
     ):
         try:
-            _wait_until_ready(port, process, Path(log.name))
+            wait_until_ready("azurite", process, log, partial(socket.create_connection, ("127.0.0.1", port), timeout=5))
             yield BlobServer(f"http://127.0.0.1:{port}/{ACCOUNT}", key)
         finally:
             process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"azurite did not start: {log.read_text()[-2000:]}")

@@ -7,20 +7,20 @@ load jobs of JSON, no dry runs.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import tempfile
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from offgridflow_pipeline.connectors.access import GcpAccess
 from offgridflow_pipeline_tests.counterparts.installation import counterparts_folder
+from offgridflow_pipeline_tests.counterparts.processes import free_port, wait_until_ready
 
 PROJECT = "ogf-test"
 READY_SECONDS = 90.0
@@ -73,7 +73,7 @@ def bigquery_server() -> Iterator[BigQueryServer]:
     program = home / "venv" / "bin" / "bqemulator"
     if not (home / "installed.lock").is_file():
         raise NotInstalledError(f"no BigQuery emulator at {home}: run {Path(__file__).parent / INSTALL_SCRIPT}")
-    rest, grpc = _free_port(), _free_port()
+    rest, grpc = free_port(), free_port()
     command = [program, "start", "--rest-port", str(rest), "--grpc-port", str(grpc), "--project", PROJECT]
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
     with (
@@ -83,23 +83,15 @@ def bigquery_server() -> Iterator[BigQueryServer]:
     ):
         try:
             server = BigQueryServer(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}")
-            _wait_until_ready(server, process, Path(log.name))
+            wait_until_ready(
+                "The BigQuery emulator",
+                process,
+                log,
+                partial(
+                    urllib.request.urlopen, f"{server.endpoint}/bigquery/v2/projects/{PROJECT}/datasets", timeout=5
+                ),
+                READY_SECONDS,
+            )
             yield server
         finally:
             process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(server: BigQueryServer, process: subprocess.Popen[bytes], log: Path) -> None:
-    url = f"{server.endpoint}/bigquery/v2/projects/{PROJECT}/datasets"
-    deadline = time.monotonic() + READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(url, timeout=5):
-            return
-        time.sleep(0.1)
-    raise RuntimeError(f"The BigQuery emulator did not start: {log.read_text()[-2000:]}")

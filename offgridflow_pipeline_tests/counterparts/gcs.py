@@ -6,21 +6,19 @@ It lists everything in one page and ignores generation preconditions and credent
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from functools import partial
+from typing import Any
 
 from offgridflow_pipeline.connectors.access import GcpAccess
-
-READY_SECONDS = 60.0
+from offgridflow_pipeline_tests.counterparts.processes import free_port, wait_until_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class GcsServer:
 @contextmanager
 def gcs_server() -> Iterator[GcsServer]:
     """Start the server as a process of its own on a free port."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--quiet", "--in-memory"]
     command += ["--host=127.0.0.1", f"--port={port}"]
     with (
@@ -65,23 +63,12 @@ def gcs_server() -> Iterator[GcsServer]:
     ):
         try:
             server = GcsServer(f"http://127.0.0.1:{port}")
-            _wait_until_ready(server, process, log)
+            wait_until_ready(
+                "The storage emulator",
+                process,
+                log,
+                partial(urllib.request.urlopen, f"{server.endpoint}/storage/v1/b?project=ogf-test", timeout=5),
+            )
             yield server
         finally:
             process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(server: GcsServer, process: subprocess.Popen[bytes], log: IO[str]) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(f"{server.endpoint}/storage/v1/b?project=ogf-test", timeout=5):
-            return
-        time.sleep(0.05)
-    log.seek(0)
-    raise RuntimeError(f"The storage emulator did not start: {log.read()[-2000:]}")

@@ -1,4 +1,4 @@
-"""The common part of our own fakes of providers' APIs: an HTTP server that records, pages and fails on demand.
+"""The common part of our own fakes of providers' APIs: JSON over a scripted server, recorded, failing on demand.
 
 What an API answers stands in its own module, written from the official model.
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
+
+from offgridflow_pipeline_tests.counterparts import scripted_server as scripted
 
 _DECIMAL = re.compile(r'"\\u0000([^"\\]+)\\u0000"')
 
@@ -66,50 +66,24 @@ class ScriptedApi:
 def serving(api: Api) -> Iterator[None]:
     """Serve the API on a free port of this machine; sets its `endpoint`."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answered(arrived: scripted.Request, _forward: scripted.Forward) -> scripted.Response:
+        parts = urlsplit(arrived.target)
+        request = Request(
+            arrived.method,
+            parts.path,
+            {name: values[-1] for name, values in parse_qs(parts.query).items()},
+            arrived.headers,
+            json.loads(arrived.body) if arrived.body else None,
+        )
+        api.requests.append(request)
+        answer = api.failures.popleft() if api.failures else api.answer(request)
+        content = b"" if answer.body is None else _json(answer.body)
+        return scripted.Response(answer.status, {"content-type": "application/json", **answer.headers}, content)
 
-        def do_GET(self) -> None:
-            self.do_POST()
-
-        def do_POST(self) -> None:
-            length = int(self.headers.get("content-length") or 0)
-            text = self.rfile.read(length)
-            parts = urlsplit(self.path)
-            request = Request(
-                self.command,
-                parts.path,
-                {name: values[-1] for name, values in parse_qs(parts.query).items()},
-                {name.lower(): value for name, value in self.headers.items()},
-                json.loads(text) if text else None,
-            )
-            api.requests.append(request)
-            self._send(api.failures.popleft() if api.failures else api.answer(request))
-
-        def _send(self, answer: Answer) -> None:
-            content = b"" if answer.body is None else _json(answer.body)
-            self.send_response(answer.status)
-            for name, value in {"content-type": "application/json", **answer.headers}.items():
-                self.send_header(name, value)
-            if answer.status != 204:
-                self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            """Keep the test's output clean; requests are recorded."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    api.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with scripted.scripted_server() as server:
+        server.rules.append(answered)
+        api.endpoint = server.endpoint
         yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _json(body: Any) -> bytes:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from functools import partial
+from typing import Any
+
+from offgridflow_pipeline_tests.counterparts.processes import free_port, wait_until_ready
 
 REGION = "us-east-1"
 CREDENTIAL = "testing"
-READY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,32 +71,22 @@ def s3_server() -> Iterator[S3Server]:
 
     Not in a thread: deltalake holds the interpreter's lock while it waits for an answer.
     """
-    port = _free_port()
+    port = free_port()
     command = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
     # Into a file, not a pipe: nobody reads it, and a full pipe would stop the server after some hundred requests.
     with (
+        tempfile.TemporaryDirectory(prefix="ogf-s3-") as folder,  # its recorder writes where it runs
         tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen([sys.executable, "-c", command], stdout=log, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen([sys.executable, "-c", command], stdout=log, stderr=subprocess.STDOUT, cwd=folder) as process,
     ):
         try:
             server = S3Server(f"http://127.0.0.1:{port}")
-            _wait_until_ready(server, process, log)
+            wait_until_ready(
+                "The S3 server",
+                process,
+                log,
+                partial(urllib.request.urlopen, f"{server.endpoint}/moto-api/data.json", timeout=5),
+            )
             yield server
         finally:
             process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(server: S3Server, process: subprocess.Popen[bytes], log: IO[str]) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(f"{server.endpoint}/moto-api/data.json", timeout=5):
-            return
-        time.sleep(0.05)
-    log.seek(0)
-    raise RuntimeError(f"The S3 server did not start: {log.read()[-2000:]}")

@@ -19,8 +19,8 @@ from azure.mgmt.costmanagement import CostManagementClient
 from azure.mgmt.costmanagement import models as cost
 from botocore.exceptions import ClientError
 
-from offgridflow_pipeline.connectors.aws_access import aws_client
-from offgridflow_pipeline.connectors.azure_management import client_options
+from offgridflow_pipeline.connectors.providers.aws_clients import aws_client
+from offgridflow_pipeline.connectors.providers.azure_clients import client_options
 from offgridflow_pipeline_tests.connectors.provider_reading import aws, azure
 from offgridflow_pipeline_tests.counterparts import aws_sustainability, carbon_optimization, cost_management
 from offgridflow_pipeline_tests.counterparts.aws_sustainability import TYPES, Emissions, SustainabilityApi

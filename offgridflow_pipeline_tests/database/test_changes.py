@@ -315,3 +315,100 @@ def test_a_month_that_cannot_be_closed_is_refused(
 def test_a_change_over_two_months_is_refused(database: Database, tenant: str) -> None:
     with pytest.raises(RecordError, match="source_changes"):
         _find(database, tenant, _change(date(2026, 10, 31), date(2026, 11, 1)))
+
+
+def _connect(database: Database, tenant: str) -> None:
+    database.connections.add(tenant, AWS, provider="aws", kind="cur2", uri="s3://b")
+
+
+def test_a_run_does_not_settle_a_change_whose_connection_was_paused_meanwhile(database: Database, tenant: str) -> None:
+    _connect(database, tenant)
+    _find(database, tenant)
+    database.source_changes.claim(tenant, _one_run("k"))
+    database.connections.pause(tenant, AWS)
+    database.source_changes.done(tenant, "k", run_id="run")
+    assert _states(database, tenant) == {}
+    assert database.source_changes.claim(tenant, _one_run("k2")) == []
+    database.connections.resume(tenant, AWS)
+    assert [c.run_key for c in database.source_changes.claim(tenant, _one_run("k3"))] == ["k3"]
+    database.source_changes.done(tenant, "k3", run_id="run")
+    assert _states(database, tenant) == {PERIOD: "a"}
+
+
+def test_a_connection_that_was_removed_and_added_again_is_read_anew(database: Database, tenant: str) -> None:
+    for run in ("first", "second"):
+        _connect(database, tenant)
+        assert _find(database, tenant) == 1
+        database.source_changes.claim(tenant, _one_run(run))
+        database.source_changes.done(tenant, run, run_id=run)
+        assert _states(database, tenant) == {PERIOD: "a"}
+        database.connections.remove(tenant, AWS)
+        assert _states(database, tenant) == {}
+
+
+def test_removing_a_connection_ends_its_open_changes(database: Database, tenant: str) -> None:
+    _connect(database, tenant)
+    _find(database, tenant)
+    database.source_changes.claim(tenant, _one_run("k"))
+    database.connections.remove(tenant, AWS)
+    database.source_changes.done(tenant, "k", run_id="run")
+    assert _statuses(database, tenant) == ["failed"]
+    assert _states(database, tenant) == {}
+    _connect(database, tenant)
+    assert _find(database, tenant) == 1
+    database.source_changes.claim(tenant, _one_run("k2"))
+    database.source_changes.done(tenant, "k2", run_id="run")
+    assert _states(database, tenant) == {PERIOD: "a"}
+
+
+def test_digests_of_a_paused_connection_stay_with_its_rows(database: Database, tenant: str) -> None:
+    record, read = database.day_digests.record, database.day_digests.read
+    digests = {(c, TODAY): (1, "a" * 64) for c in (AWS, "paused")}
+    record(tenant, "x", days=[TODAY], connections={AWS: "", "paused": ""}, digests=digests, run_id="1")
+    record(
+        tenant, "x", days=[TODAY], connections={AWS: ""}, kept=["paused"], digests={(AWS, TODAY): (2, "b" * 64)},
+        run_id="2",
+    )  # fmt: skip
+    assert read(tenant, "x", [TODAY]) == {(AWS, TODAY): (2, "b" * 64), ("paused", TODAY): (1, "a" * 64)}
+
+
+def _end_in_failure(database: Database, tenant: str, hours_ago: int) -> None:
+    for _ in range(MAXIMUM_ATTEMPTS):
+        database.source_changes.claim(tenant, _one_run("k"))
+        database.source_changes.failed(tenant, "k", error="refused")
+    with database.admin_engine.begin() as connection:
+        connection.execute(
+            sa.text("update ogf.source_changes set settled_at = settled_at - :age where tenant_id = :t"),
+            {"t": database.tenants.get(tenant).tenant_id, "age": timedelta(hours=hours_ago)},
+        )
+
+
+def test_a_failed_change_that_the_source_does_not_show_again_is_taken_up_too(database: Database, tenant: str) -> None:
+    _find(database, tenant)
+    _end_in_failure(database, tenant, hours_ago=25)
+    assert database.source_changes.record(tenant, AWS, [], observed_at=NOON) == 1
+    assert _statuses(database, tenant) == ["pending"]
+
+
+def test_a_failed_change_with_a_newer_one_on_its_days_is_left(database: Database, tenant: str) -> None:
+    _find(database, tenant)
+    _end_in_failure(database, tenant, hours_ago=25)
+    assert _find(database, tenant, _change(date(2026, 10, 5), date(2026, 10, 5), version="b")) == 1
+    assert _statuses(database, tenant) == ["failed", "pending"]
+
+
+@pytest.mark.parametrize("changed", [{"role": "reconciliation"}, {"uri": "s3://other"}, {"kind": "focus"}])
+def test_a_connection_that_is_another_source_for_a_while_is_read_anew(
+    database: Database, tenant: str, changed: dict[str, str]
+) -> None:
+    first = {"provider": "aws", "kind": "cur2", "uri": "s3://b", "role": "record"}
+    database.connections.add(tenant, AWS, **first)
+    _find(database, tenant)
+    database.source_changes.claim(tenant, _one_run("k"))
+    database.source_changes.done(tenant, "k", run_id="run")
+    database.connections.add(tenant, AWS, **first, replace=True)
+    assert _states(database, tenant) == {PERIOD: "a"}
+    for values in (first | changed, first):
+        database.connections.add(tenant, AWS, **values, replace=True)
+    assert _states(database, tenant) == {}
+    assert _find(database, tenant) == 1

@@ -397,3 +397,108 @@ def test_a_restated_bill_is_read_by_the_run_asked_for_and_only_its_three_days_ar
     assert state["version"] == "a2"
     desk.survey()
     assert desk.tick() == []
+
+
+def _materialise(desk: Desk, tags: dict[str, str], *assets: str) -> dg.ExecuteInProcessResult:
+    return defs.resolve_job_def("daily_emissions").execute_in_process(
+        instance=desk.instance,
+        raise_on_error=False,
+        asset_selection=[dg.AssetKey(name) for name in assets],
+        tags=tags,
+    )
+
+
+def _ledger_costs(desk: Desk, table: str, column: str) -> set[str]:
+    from offgridflow_pipeline.lake.engine import Engine
+    from offgridflow_pipeline.lake.tables import Lake
+
+    lake = Lake(load_settings().lake_root, {})
+    with Engine(memory_mb=256, threads=1) as engine:
+        rows = engine.to_arrow(engine.table(lake.slice(desk.tenant, table)).select("connection_id", cost=column))
+    return {f"{row['connection_id']} {row['cost']}" for row in rows.to_pylist()}
+
+
+@pytest.mark.slow
+def test_an_approval_for_one_connection_lets_in_no_rows_of_another(desk: Desk) -> None:
+    folders = [desk.connect(name, "cur") for name in ("one", "two")]
+    for folder in folders:
+        _bill(folder, "a1", {})
+    desk.survey()
+    (request,) = desk.tick()
+    assert _materialise(desk, request.tags, "aws_billing_extract").success
+    desk.tick()
+    desk.database.period_closures.close(desk.tenant, "2026-10", by="ada", today=date(2026, 11, 20))
+    for folder in folders:
+        _bill(folder, "a2", dict.fromkeys(range(1, 32), "7"))
+    desk.survey()
+    proposals = {r.connection_id: r.restatement_id for r in desk.database.restatements.list(desk.tenant)}
+    assert set(proposals) == {"one", "two"}
+    desk.database.restatements.reject(desk.tenant, proposals["two"], by="grace")
+    desk.database.restatements.approve(desk.tenant, proposals["one"], by="grace")
+    (request,) = desk.tick()
+    assert _materialise(desk, request.tags, "aws_billing_extract").success
+    assert _ledger_costs(desk, "aws_billing_extract", "line_item_unblended_cost") == {"one 7", "two 1"}
+
+
+@pytest.mark.slow
+def test_lines_of_a_closed_month_are_not_computed_again(desk: Desk) -> None:
+    _bill(desk.connect("aws", "cur"), "a1", {})
+    desk.survey()
+    (request,) = desk.tick()
+    tags = request.tags
+    assert _materialise(desk, tags, "aws_billing_extract").success
+    assert _materialise(desk, tags, "usage_lines").success
+    desk.database.period_closures.close(desk.tenant, "2026-10", by="ada", today=date(2026, 11, 20))
+    for asset in ("usage_lines", "emission_lines"):
+        result = _materialise(desk, tags, asset)
+        assert not result.success
+        (failure,) = [e for e in result.all_events if e.is_step_failure]
+        assert "2026-10 of" in str(failure.event_specific_data)
+
+
+@pytest.mark.slow
+def test_days_are_not_emptied_when_only_statements_are_left_to_be_read(desk: Desk) -> None:
+    _bill(desk.connect("aws", "cur"), "a1", {})
+    desk.survey()
+    (request,) = desk.tick()
+    assert _materialise(desk, request.tags, "aws_billing_extract").success
+    desk.database.connections.remove(desk.tenant, "aws")
+    desk.connect("carbon", "aws_carbon_export")
+    result = _materialise(desk, request.tags, "aws_billing_extract")
+    assert not result.success
+    assert _ledger_costs(desk, "aws_billing_extract", "line_item_unblended_cost") == {"aws 1"}
+
+
+def test_a_secret_in_a_damaged_file_is_in_no_log_of_the_survey(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    canary = "AKIAIOSFODNN7EXAMPLE"
+    write_bill(desk.connect("drop", "cur") / "bill.csv", [cur_row(identity__TimeInterval=canary)])
+    assert desk.survey().success
+    assert "bill.csv" in str(desk.database.connections.get(desk.tenant, "drop").last_error)
+    told = capfd.readouterr()
+    assert "bill.csv" in told.err
+    assert canary not in told.out + told.err
+
+
+@pytest.mark.slow
+def test_a_run_that_dies_between_the_lake_and_its_records_is_made_good_by_the_next(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from offgridflow_pipeline.defs.assets import extracts
+
+    _bill(desk.connect("aws", "cur"), "a1", {})
+    desk.survey()
+    (request,) = desk.tick()
+
+    def killed(*_: object) -> None:
+        raise dg.Failure("killed", allow_retries=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extracts, "_record", killed)
+        assert not _materialise(desk, request.tags, "aws_billing_extract").success
+    assert _ledger_costs(desk, "aws_billing_extract", "line_item_unblended_cost") == {"aws 1"}
+    assert desk.database.feed_states.read(desk.tenant, "aws") == {}
+    assert _materialise(desk, request.tags, "aws_billing_extract").success
+    assert len(desk.database.feed_states.read(desk.tenant, "aws")) == 1
+    days = [date(2026, 10, n) for n in range(1, 32)]
+    digests = desk.database.day_digests.read(desk.tenant, "aws_billing_extract", days)
+    assert [count for count, _ in digests.values()] == [1] * 31

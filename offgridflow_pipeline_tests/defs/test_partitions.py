@@ -9,7 +9,6 @@ import pytest
 from offgridflow_pipeline.defs.partitions import (
     PartitionKeyError,
     days_by_tenant,
-    days_of_month,
     months_by_tenant,
 )
 
@@ -35,7 +34,3 @@ def test_a_tenant_that_is_no_slug_is_refused(tenant):
 
 def test_months_are_year_and_month():
     assert months_by_tenant(["2026-02-01|acme"]) == {"acme": ["2026-02"]}
-
-
-def test_a_leap_february_has_29_days():
-    assert len(days_of_month("2024-02")) == 29

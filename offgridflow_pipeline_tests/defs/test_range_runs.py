@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offgridflow_pipeline.connectors.changes import DayRange
+from offgridflow_pipeline.connectors.changes.detection import DayRange
 from offgridflow_pipeline.database.changes import SourceChange
 from offgridflow_pipeline.defs.range_runs import change_runs, window_runs
 

@@ -6,11 +6,11 @@ import json
 from collections import defaultdict
 from decimal import Decimal
 
-from offgridflow_pipeline.demo import fleet
 from offgridflow_pipeline.demo.amazon.bill import bill
 from offgridflow_pipeline.demo.amazon.layouts import focus_columns, focus_rows, legacy_headers, legacy_rows
 from offgridflow_pipeline.demo.amazon.usage import AmazonDelivery, Payer
 from offgridflow_pipeline.demo.generator import DemoBills
+from offgridflow_pipeline.months import month_days
 from offgridflow_pipeline_tests.demo.delivered import bill_rows, by, feed, files_of, newest_manifests, number, rows_of
 
 
@@ -90,7 +90,7 @@ def test_the_manifest_of_the_legacy_report_declares_the_columns_of_its_files(bil
 
 def test_three_layouts_of_one_bill_carry_the_same_usage_and_money() -> None:
     payer = Payer("labs", "aws_small_fleet.csv", Decimal("0.11"))
-    days = fleet.month_days("2026-09")
+    days = month_days("2026-09")
     rows = bill(AmazonDelivery(payer, "2026-09", days[-1]), 3)
     legacy, focus = list(legacy_rows(rows)), list(focus_rows(rows))
     assert [number(r["lineItem/UnblendedCost"]) for r in legacy] == [r["line_item_unblended_cost"] for r in rows]

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from offgridflow_pipeline.connectors.feeds import EXTRACT_TABLES, FEEDS
-from offgridflow_pipeline.connectors.reading import LocalObject, extract, reading_errors
+from offgridflow_pipeline.connectors.reading.extracts import LocalObject, extract, reading_errors
 from offgridflow_pipeline.demo.generator import DemoBills
 from offgridflow_pipeline.demo.tenants import DemoFeed
 from offgridflow_pipeline.emissions.classify import classify

@@ -14,6 +14,7 @@ import pytest
 from offgridflow_pipeline.connectors.feeds import FEEDS
 from offgridflow_pipeline.demo.fleet import fleet, rows
 from offgridflow_pipeline.demo.generator import DemoBills, DemoBillsError, generate
+from offgridflow_pipeline.months import month_days
 from offgridflow_pipeline_tests.demo.delivered import Row, bill_rows, files_of, newest_manifests, number
 
 FEED_IDS = (
@@ -111,7 +112,7 @@ def test_the_manifests_name_exactly_the_delivered_files(bills: DemoBills) -> Non
 
 def test_no_machine_runs_more_than_24_hours_a_day() -> None:
     """A fleet row names one machine a copy, or says by more hours a day how many it stands for."""
-    from offgridflow_pipeline.demo.fleet import MACHINE_HOURS, consumption, month_days
+    from offgridflow_pipeline.demo.fleet import MACHINE_HOURS, consumption
 
     for name, unit in (("aws_fleet.csv", "unit"), ("azure_fleet.csv", "unit_description"), ("gcp_fleet.csv", "unit")):
         for used in consumption(fleet(name), unit, month_days("2026-10"), 7):

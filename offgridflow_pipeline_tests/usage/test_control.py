@@ -115,3 +115,31 @@ def test_two_feeds_of_one_account_are_found_and_two_accounts_are_not(engine: Eng
 def test_every_tolerance_is_small_and_has_a_source() -> None:
     assert {t.source for t in tolerances()} == {"cost_explorer", "cost_management_query", "bigquery"}
     assert all(t.absolute <= Decimal("0.01") and t.one_in in (0, 10_000) for t in tolerances())
+
+
+@pytest.mark.parametrize("is_final", [True, False])
+def test_an_account_without_a_total_is_as_final_as_its_day(engine: Engine, is_final: bool) -> None:
+    lines = [LINE, LINE | {"SubAccountId": "12", "BilledCost": Decimal("3")}]
+    (found,) = _differences(engine, lines, [TOTAL | {"is_final": is_final}])
+    assert (found["SubAccountId"], found["source"], found["is_final"]) == ("12", None, is_final)
+
+
+def test_a_day_that_was_stated_and_has_no_billed_row_is_a_difference(engine: Engine) -> None:
+    (found,) = _differences(engine, [], [TOTAL])
+    assert (found["stated"], found["billed"], found["is_final"]) == (10, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "twice"),
+    [
+        ({"BillingAccountId": "8611537"}, {"BillingAccountId": "/providers/Microsoft.Billing/billingAccounts/8611537"}, True),
+        ({"BillingAccountId": None, "SubAccountId": "a"}, {"BillingAccountId": None, "SubAccountId": "b"}, False),
+        ({"BillingAccountId": None, "SubAccountId": "a"}, {"BillingAccountId": None, "SubAccountId": "a"}, True),
+    ],
+)  # fmt: skip
+def test_feeds_of_one_account_are_found_however_they_name_it(
+    engine: Engine, one: dict[str, Any], other: dict[str, Any], twice: bool
+) -> None:
+    lines = [LINE | one, LINE | other | {"x_ConnectionId": "other"}]
+    found = several_feeds(_table(engine, schemas.USAGE_LINES, lines, LINE))
+    assert bool(engine.to_arrow(found).num_rows) == twice

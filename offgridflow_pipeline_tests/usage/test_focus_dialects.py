@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
-from offgridflow_pipeline.connectors.focus_datasets import focus_version
+from offgridflow_pipeline.connectors.reading.focus_datasets import focus_version
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline_tests.connectors.bills import FOCUS_ROW, SHARED, extracted, focus_row, lines, write_bill
 from offgridflow_pipeline_tests.connectors.gcp_bills import as_text, gcp_focus_row

@@ -13,7 +13,7 @@ from offgridflow_pipeline.connectors.access import Access, AwsAccess, AzureAcces
 from offgridflow_pipeline.connectors.control_totals.totals import as_table
 from offgridflow_pipeline.connectors.errors import ConnectionConfigError
 from offgridflow_pipeline.connectors.feeds import FEEDS
-from offgridflow_pipeline.connectors.provider_calls import Budget, Calls
+from offgridflow_pipeline.connectors.providers.calls import Budget, Calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,7 +57,7 @@ def control_totals(
     source = connection.reconcile
     found: Iterable[Total] = ()
     if source != "none" and days:
-        found = _found(connection, access, days, watermark, budget)
+        found = _found(connection, access, days, retrieved_at.date(), watermark, budget)
     return as_table(
         found,
         tenant=tenant,
@@ -68,7 +68,12 @@ def control_totals(
 
 
 def _found(
-    connection: Connection, access: Access, days: Sequence[date], watermark: str | None, budget: Budget | None
+    connection: Connection,
+    access: Access,
+    days: Sequence[date],
+    asked_on: date,
+    watermark: str | None,
+    budget: Budget | None,
 ) -> Iterable[Total]:
     source = connection.reconcile
     if source == "cost_explorer" and isinstance(access, AwsAccess):
@@ -81,9 +86,9 @@ def _found(
 
         calls = Calls("cost_management", f"scope {connection.azure.scope} of connection {connection.id}", budget)
         dataset: Dataset = "AmortizedCost" if connection.kind == "azure_amortized" else "ActualCost"
-        return cost_management(access, connection.azure.scope, days, calls, dataset=dataset)
+        return cost_management(access, connection.azure.scope, days, calls, asked_on=asked_on, dataset=dataset)
     if source == "bigquery" and isinstance(access, GcpAccess):
-        from offgridflow_pipeline.connectors.bigquery_client import BigQueryTable, TableName
+        from offgridflow_pipeline.connectors.bigquery.client import BigQueryTable, TableName
         from offgridflow_pipeline.connectors.control_totals.billing_table import billing_table
 
         table = BigQueryTable(TableName.of_uri(connection.uri), access)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
-from offgridflow_pipeline.connectors.bigquery_client import BigQueryTable, Parameter
+from offgridflow_pipeline.connectors.bigquery.client import BigQueryTable, Parameter
 from offgridflow_pipeline.connectors.control_totals.totals import Total
 from offgridflow_pipeline.connectors.errors import DeliveryError
 from offgridflow_pipeline.connectors.feeds import Dialect
@@ -60,12 +60,13 @@ _LAYOUTS: dict[Dialect, _Layout] = {
 def billing_table(
     table: BigQueryTable, dialect: Dialect, days: Sequence[date], *, watermark: str | None = None
 ) -> Iterator[Total]:
-    """Totals of the usage days (UTC) with the number of their rows; never final, Google does not say so.
+    """Totals of the usage days (UTC) with the number of their rows.
 
     `watermark` is the newest export time to count, as the version of a `BigQuerySource` delivery begins with it.
+    With one the totals are final: they are those of the rows that were read, whatever arrives later.
 
     Raises:
-        DeliveryError: the watermark is no such version; else as `bigquery_client.BigQueryTable`.
+        DeliveryError: the watermark is no such version; else as `bigquery.client.BigQueryTable`.
     """
     layout = _LAYOUTS[dialect]
     bound = (watermark or "").partition("|")[0]
@@ -93,7 +94,7 @@ def billing_table(
         newest = row["newest"].astimezone(UTC).strftime(_WATERMARK) if row["newest"] else None
         yield Total(
             row["day"], row["account"], row["project"], row["currency"], Decimal(row["cost"] or 0),
-            line_count=row["n"], watermark=bound or newest,
+            is_final=bool(bound), line_count=row["n"], watermark=bound or newest,
         )  # fmt: skip
 
 

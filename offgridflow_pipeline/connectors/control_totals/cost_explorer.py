@@ -11,12 +11,12 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from offgridflow_pipeline.connectors.aws_access import aws_client
 from offgridflow_pipeline.connectors.control_totals.totals import Total
+from offgridflow_pipeline.connectors.providers.aws_clients import aws_client
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.connectors.access import AwsAccess
-    from offgridflow_pipeline.connectors.provider_calls import Calls
+    from offgridflow_pipeline.connectors.providers.calls import Calls
 
 _METRIC = "UnblendedCost"
 

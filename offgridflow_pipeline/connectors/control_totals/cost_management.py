@@ -7,20 +7,20 @@ Further pages are fetched by a POST of the same body to the link of the page bef
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from offgridflow_pipeline.connectors.azure_management import body_of, client_options, management_address, parsed
 from offgridflow_pipeline.connectors.control_totals.totals import Total
 from offgridflow_pipeline.connectors.errors import DeliveryError
+from offgridflow_pipeline.connectors.providers.azure_clients import body_of, client_options, management_address, parsed
 
 if TYPE_CHECKING:
     from azure.mgmt.costmanagement import CostManagementClient
 
     from offgridflow_pipeline.connectors.access import AzureAccess
-    from offgridflow_pipeline.connectors.provider_calls import Calls
+    from offgridflow_pipeline.connectors.providers.calls import Calls
 
 Dataset = Literal["ActualCost", "AmortizedCost"]
 
@@ -32,15 +32,23 @@ _COLUMNS = {
     "currency": ("currency", "billingcurrency"),
 }
 _BILLING_ACCOUNT = "/billingaccounts/"
+#: Azure closes a month within 72 hours and changes it until about its fifth day (billing-feeds.md section 5.5).
+_OPEN_DAYS = 5
 
 
 def cost_management(
-    access: AzureAccess, scope: str, days: Sequence[date], calls: Calls, *, dataset: Dataset = "ActualCost"
+    access: AzureAccess,
+    scope: str,
+    days: Sequence[date],
+    calls: Calls,
+    *,
+    asked_on: date,
+    dataset: Dataset = "ActualCost",
 ) -> Iterator[Total]:
     """Totals of the days at the scope (subscription, resource group, management group or billing account).
 
     `dataset` is the one the bills are exported as: an amortized total never ties to an actual bill. Azure does not
-    say whether a day is final.
+    say whether a day is final: it is taken for final when its month was over for five days on `asked_on`.
 
     Raises:
         DeliveryError: the answer lacks a column or names another host; else as `Calls`.
@@ -56,7 +64,15 @@ def cost_management(
                 day = _day(row["day"])
                 if day in wanted:
                     subscription = str(row["subscription"] or "").lower() or None
-                    yield Total(day, account, subscription, str(row["currency"]), Decimal(str(row["cost"])))
+                    yield Total(
+                        day, account, subscription, str(row["currency"]), Decimal(str(row["cost"])),
+                        is_final=_is_over(day, asked_on),
+                    )  # fmt: skip
+
+
+def _is_over(day: date, asked_on: date) -> bool:
+    following = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return asked_on >= following + timedelta(days=_OPEN_DAYS)
 
 
 def _query(days: Sequence[date], dataset: Dataset) -> Any:

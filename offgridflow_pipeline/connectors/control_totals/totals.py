@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal, localcontext
 
@@ -33,13 +33,18 @@ class Total:
 def as_table(
     totals: Iterable[Total], *, tenant: str, connection_id: str, source: str, retrieved_at: datetime
 ) -> pa.Table:
-    """The totals, one row per day, account and currency, in the order of those.
+    """The totals, one row per day, account and currency, in the order of those; an empty account is none, as in bills.
 
     Raises:
         DeliveryError: an amount has more digits than money has.
     """
     sums: dict[tuple[date, str | None, str | None, str], Total] = {}
-    for total in totals:
+    for stated in totals:
+        total = replace(
+            stated,
+            billing_account_id=stated.billing_account_id or None,
+            sub_account_id=stated.sub_account_id or None,
+        )
         key = (total.day, total.billing_account_id, total.sub_account_id, total.currency)
         sums[key] = _added(sums[key], total) if key in sums else total
     ordered = sorted(

@@ -12,7 +12,7 @@ from typing import Any
 from offgridflow_pipeline.connectors.errors import BillingObjectError
 from offgridflow_pipeline.connectors.statements.aws_emissions import emission_types
 from offgridflow_pipeline.connectors.statements.figures import Figure, kilograms, region_code
-from offgridflow_pipeline.connectors.statements.months import month_of
+from offgridflow_pipeline.months import month_of
 
 _AGAIN = "Export the table CARBON_EMISSIONS again with all its columns"
 _IDENTITY = (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, cast
+
+from offgridflow_pipeline.data_rows import data_rows
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.connectors.statements.figures import Basis, Scope
@@ -25,11 +25,7 @@ class EmissionType:
 @cache
 def emission_types() -> tuple[EmissionType, ...]:
     """All kinds, from data/aws_emission_types.csv."""
-    file = resources.files("offgridflow_pipeline.connectors") / "data/aws_emission_types.csv"
-    with file.open(encoding="utf-8") as text:
-        return tuple(
-            EmissionType(
-                row["api_type"], row["export_column"], cast("Scope", row["scope"]), cast("Basis", row["basis"])
-            )
-            for row in csv.DictReader(text)
-        )
+    return tuple(
+        EmissionType(row["api_type"], row["export_column"], cast("Scope", row["scope"]), cast("Basis", row["basis"]))
+        for row in data_rows(__file__, "aws_emission_types.csv")
+    )

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from offgridflow_pipeline.connectors.aws_access import aws_client
+from offgridflow_pipeline.connectors.providers.aws_clients import aws_client
 from offgridflow_pipeline.connectors.statements.aws_emissions import emission_types
 from offgridflow_pipeline.connectors.statements.figures import Figure, kilograms, region_code
-from offgridflow_pipeline.connectors.statements.months import first_day, following
+from offgridflow_pipeline.months import first_day, shifted
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.connectors.access import AwsAccess
-    from offgridflow_pipeline.connectors.provider_calls import Calls
+    from offgridflow_pipeline.connectors.providers.calls import Calls
 
 _PAGE_ROWS = 1000
 _ACCOUNT, _REGION, _SERVICE = "USAGE_ACCOUNT_ID", "REGION", "SERVICE"
@@ -29,7 +29,7 @@ def aws_sustainability(
     client = calls(lambda: aws_client(access, "sustainability"))
     types = {kind.api_type: kind for kind in emission_types()}
     request: dict[str, Any] = {
-        "TimePeriod": {"Start": _instant(min(months)), "End": _instant(following(max(months)))},  # end exclusive
+        "TimePeriod": {"Start": _instant(min(months)), "End": _instant(shifted(max(months), 1))},  # end exclusive
         "GroupBy": [_ACCOUNT, _REGION, _SERVICE],
         "EmissionsTypes": list(types),
         "Granularity": "MONTHLY",

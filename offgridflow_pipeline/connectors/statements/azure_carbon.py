@@ -12,16 +12,16 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, get_args
 
-from offgridflow_pipeline.connectors.azure_management import body_of, client_options
 from offgridflow_pipeline.connectors.errors import DeliveryError
+from offgridflow_pipeline.connectors.providers.azure_clients import body_of, client_options
 from offgridflow_pipeline.connectors.statements.figures import Figure, Incomplete, Scope, region_code
-from offgridflow_pipeline.connectors.statements.months import first_day, month_of
+from offgridflow_pipeline.months import first_day, month_of
 
 if TYPE_CHECKING:
     from azure.mgmt.carbonoptimization import CarbonOptimizationMgmtClient
 
     from offgridflow_pipeline.connectors.access import AzureAccess
-    from offgridflow_pipeline.connectors.provider_calls import Calls
+    from offgridflow_pipeline.connectors.providers.calls import Calls
 
 MAXIMUM_SUBSCRIPTIONS = 100
 PAGE_ROWS = 5000

@@ -6,19 +6,18 @@ never read (billing-feeds.md 6.5). Every model version in the table is kept.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
 from offgridflow_pipeline.connectors.statements.figures import Figure, kilograms, region_code
-from offgridflow_pipeline.connectors.statements.months import first_day, month_of
+from offgridflow_pipeline.data_rows import data_rows
+from offgridflow_pipeline.months import first_day, month_of
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.connectors.bigquery_client import BigQueryTable
+    from offgridflow_pipeline.connectors.bigquery.client import BigQueryTable
     from offgridflow_pipeline.connectors.statements.figures import Basis, Scope
 
 _IDENTITY = ("usage_month", "billing_account_id", "carbon_model_version")
@@ -37,12 +36,10 @@ class Mass:
 @cache
 def masses() -> tuple[Mass, ...]:
     """The columns, from data/gcp_footprint_columns.csv."""
-    file = resources.files("offgridflow_pipeline.connectors") / "data/gcp_footprint_columns.csv"
-    with file.open(encoding="utf-8") as text:
-        return tuple(
-            Mass(row["column"], cast("Scope", row["scope"]), cast("Basis", row["basis"]))
-            for row in csv.DictReader(text)
-        )
+    return tuple(
+        Mass(row["column"], cast("Scope", row["scope"]), cast("Basis", row["basis"]))
+        for row in data_rows(__file__, "gcp_footprint_columns.csv")
+    )
 
 
 def carbon_footprint(table: BigQueryTable, months: Sequence[str]) -> Iterator[Figure]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from offgridflow_pipeline.connectors.access import Access, AwsAccess, AzureAccess, GcpAccess
 from offgridflow_pipeline.connectors.errors import ConnectionConfigError
-from offgridflow_pipeline.connectors.provider_calls import Budget, Calls
+from offgridflow_pipeline.connectors.providers.calls import Budget, Calls
 from offgridflow_pipeline.connectors.statements import aws_carbon_export, gcp_carbon
 from offgridflow_pipeline.connectors.statements.figures import Figure, Incomplete, StatementRead, as_table
 from offgridflow_pipeline.connectors.statements.files import (
@@ -19,8 +19,8 @@ from offgridflow_pipeline.connectors.statements.files import (
     rows,
     statement_objects,
 )
-from offgridflow_pipeline.connectors.statements.months import first_day
 from offgridflow_pipeline.connectors.stores import open_store
+from offgridflow_pipeline.months import first_day
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.connectors.connections import Connection
@@ -103,7 +103,7 @@ def _open(connection: Connection, access: Access, months: Sequence[str], budget:
         carbon = AzureCarbon(access, connection.azure.subscriptions, calls)
         return _Opened(carbon.figures(months), carbon.notices, carbon.incomplete)
     if kind == "gcp_carbon" and connection.uri.startswith("bigquery://") and isinstance(access, GcpAccess):
-        from offgridflow_pipeline.connectors.bigquery_client import BigQueryTable, TableName
+        from offgridflow_pipeline.connectors.bigquery.client import BigQueryTable, TableName
 
         return _Opened(gcp_carbon.carbon_footprint(BigQueryTable(TableName.of_uri(connection.uri), access), months))
     if kind == "gcp_carbon":

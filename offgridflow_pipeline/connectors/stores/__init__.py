@@ -1,6 +1,7 @@
 """Object stores that billing files lie in: one module per store, the same three verbs.
 
-What the files mean (manifests, periods, newest delivery) is asked in `deliveries`; here are only names and bytes.
+What the files mean (manifests, periods, newest delivery) is asked in `connectors.deliveries`; here are only names and
+bytes.
 """
 
 from __future__ import annotations

@@ -6,13 +6,12 @@ A row is found by provider, operation (``list``, ``get``, ``assume``, a stated p
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 from offgridflow_pipeline.connectors.errors import AccessDeniedError, DeliveryError, ExpiredCredentialsError
-from offgridflow_pipeline.connectors.provider_calls import ProviderUnavailableError
+from offgridflow_pipeline.connectors.providers.calls import ProviderUnavailableError
+from offgridflow_pipeline.data_rows import data_rows
 
 _KINDS = {"denied": AccessDeniedError, "expired": ExpiredCredentialsError, "refused": DeliveryError}
 _LONGEST_TEXT = 300
@@ -80,6 +79,4 @@ def _row(provider: str, answer: Answer) -> dict[str, str] | None:
 
 @cache
 def _rows() -> dict[tuple[str, str, str], dict[str, str]]:
-    file = resources.files("offgridflow_pipeline.connectors.stores") / "data/store_answers.csv"
-    with file.open(encoding="utf-8") as text:
-        return {(row["provider"], row["operation"], row["code"]): row for row in csv.DictReader(text)}
+    return {(r["provider"], r["operation"], r["code"]): r for r in data_rows(__file__, "store_answers.csv")}

@@ -207,7 +207,7 @@ def _account_url(place: BlobPlace, access: AzureAccess) -> str:
 def _credential(place: BlobPlace, access: AzureAccess) -> Any:
     from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 
-    from offgridflow_pipeline.connectors.azure_management import azure_credential
+    from offgridflow_pipeline.connectors.providers.azure_clients import azure_credential
 
     if key := access.account_key.get_secret_value():
         return AzureNamedKeyCredential(place.account, key)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offgridflow_pipeline.connectors.access import GcpAccess
-from offgridflow_pipeline.connectors.google_access import READ_ONLY, google_credentials
+from offgridflow_pipeline.connectors.providers.google_credentials import READ_ONLY, google_credentials
 from offgridflow_pipeline.connectors.stores import StoredObject
 from offgridflow_pipeline.connectors.stores.answers import Answer, Place, refusal, unreachable
 from offgridflow_pipeline.connectors.stores.keys import bucket_and_key, files, lies_below

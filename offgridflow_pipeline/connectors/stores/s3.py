@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offgridflow_pipeline.connectors.access import AwsAccess
+from offgridflow_pipeline.connectors.providers.aws_clients import aws_session
 from offgridflow_pipeline.connectors.stores import StoredObject
 from offgridflow_pipeline.connectors.stores.answers import Answer, Place, refusal, unreachable
 from offgridflow_pipeline.connectors.stores.keys import bucket_and_key, files, lies_below
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from mypy_boto3_s3.client import S3Client
 
-_SESSION_NAME = "offgridflow"
-_STS_REGION = "us-east-1"
 _MD5_ETAG = re.compile(r'"([0-9a-f]{32})"')
 #: Amazon's texts since 2022: ... is not authorized to perform: ACTION on resource: "ARN" because ...
 _STATED = re.compile(r'not authorized to perform: ([\w-]+:\w+)(?: on resource: "?([^\s"]+))?')
@@ -54,7 +53,7 @@ class S3Store:
     def __init__(self, access: AwsAccess, limits: TransferLimits) -> None:
         self._access = access
         self._limits = limits
-        self._client: S3Client = _client(_session(access, limits), "s3", access, limits)
+        self._client = _client(access, limits)
 
     def list(self, uri: str) -> list[StoredObject]:
         """The objects at the key or below the prefix; all pages."""
@@ -135,66 +134,20 @@ class S3Store:
             raise unreachable(uri, error) from None
 
 
-def _session(access: AwsAccess, limits: TransferLimits) -> Any:
-    """A session with static keys, or of the process; with a role, one that assumes it again when needed."""
-    import boto3
-    import botocore.session
-    from botocore.credentials import CredentialResolver
-
-    keys: dict[str, Any] = {}
-    if access.access_key_id:
-        keys = {
-            "aws_access_key_id": access.access_key_id,
-            "aws_secret_access_key": access.secret_access_key.get_secret_value(),
-        }
-    own = boto3.session.Session(**keys)
-    if not access.role_arn:
-        return own
-    core = botocore.session.get_session()
-    core.register_component("credential_provider", CredentialResolver([_assumed_role(own, access, limits)]))
-    return boto3.session.Session(botocore_session=core)
-
-
-def _assumed_role(own: Any, access: AwsAccess, limits: TransferLimits) -> Any:
-    from botocore.credentials import CredentialProvider, DeferredRefreshableCredentials
-
-    def assume() -> dict[str, str]:
-        request = {"RoleArn": access.role_arn, "RoleSessionName": _SESSION_NAME}
-        if access.external_id:
-            request["ExternalId"] = access.external_id
-        found = _client(own, "sts", access, limits).assume_role(**request)["Credentials"]
-        return {
-            "access_key": found["AccessKeyId"],
-            "secret_key": found["SecretAccessKey"],
-            "token": found["SessionToken"],
-            "expiry_time": found["Expiration"].isoformat(),
-        }
-
-    class AssumedRole(CredentialProvider):
-        METHOD = "custom-offgridflow-role"
-
-        def load(self) -> Any:
-            return DeferredRefreshableCredentials(assume, self.METHOD)
-
-    return AssumedRole()
-
-
-def _client(session: Any, service: str, access: AwsAccess, limits: TransferLimits) -> Any:
+def _client(access: AwsAccess, limits: TransferLimits) -> S3Client:
     from botocore.config import Config
 
-    region = access.region or session.region_name
-    return session.client(
-        service,
-        region_name=region or (_STS_REGION if service == "sts" else None),
-        endpoint_url=access.endpoint_url or None,
-        config=Config(
-            connect_timeout=limits.connect_seconds,
-            read_timeout=limits.read_seconds,
-            retries={"mode": "standard", "total_max_attempts": limits.attempts},
-            response_checksum_validation="when_required",
-            s3={"addressing_style": "path"} if access.endpoint_url else {},
-        ),
+    config = Config(
+        connect_timeout=limits.connect_seconds,
+        read_timeout=limits.read_seconds,
+        retries={"mode": "standard", "total_max_attempts": limits.attempts},
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path"} if access.endpoint_url else {},
     )
+    client: S3Client = aws_session(access, config).client(
+        "s3", region_name=access.region or None, endpoint_url=access.endpoint_url or None, config=config
+    )
+    return client
 
 
 def _digests(answer: Mapping[str, Any]) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from offgridflow_pipeline.connectors.errors import DeliveryError
-from offgridflow_pipeline.connectors.provider_calls import ProviderUnavailableError
+from offgridflow_pipeline.connectors.providers.calls import ProviderUnavailableError
 from offgridflow_pipeline.connectors.stores import UNKNOWN_SIZE, StoredObject
 
 CHUNK_BYTES = 2**20

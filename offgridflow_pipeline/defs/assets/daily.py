@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from offgridflow_pipeline import __version__
-from offgridflow_pipeline.defs.catalog import lake_asset
+from offgridflow_pipeline.defs.catalog import description, lake_asset
+from offgridflow_pipeline.defs.closed_periods import require_open
 from offgridflow_pipeline.defs.partitions import daily_backfill, day_tenant, days_by_tenant
 from offgridflow_pipeline.defs.resources import Platform
 
@@ -26,6 +27,7 @@ METHOD = "ofg-1"
     on_failure="Read the failed check's findings; mend the rule data of usage/ or the connection, re-run the day.",
 )
 def usage_lines(
+    context: dg.AssetExecutionContext,
     platform: Platform,
     aws_billing_extract: dict[str, Any],
     azure_billing_extract: dict[str, Any],
@@ -35,6 +37,7 @@ def usage_lines(
     """One row per billed row of any feed, in FOCUS 1.4 names with canonical quantity and disposition."""
     from offgridflow_pipeline.usage.normalise import united_lines
 
+    require_open(platform.database, context.partition_keys, context.run.tags)
     extracts: dict[Dialect, dict[str, Any]] = {
         "cur": aws_billing_extract,
         "azure": azure_billing_extract,
@@ -61,6 +64,7 @@ def emission_lines(
     """The ledger: one row per usage line, with disposition, energy and emissions on both bases."""
     from offgridflow_pipeline.emissions.calculate import calculate
 
+    require_open(platform.database, context.partition_keys, context.run.tags)
     return {
         tenant: calculate(
             platform.engine,
@@ -93,6 +97,12 @@ def scope_totals(emission_lines: dict[str, Any]) -> dict[str, Any]:
     partitions_def=day_tenant,
     backfill_policy=daily_backfill,
     kinds={"postgres"},
+    description=description(
+        "Daily scope totals in PostgreSQL, the table that the API and the portal will read.",
+        "day x tenant x scope x service x region x account",
+        "scope_totals, after its checks",
+        "Re-run; the days are replaced in one transaction.",
+    ),
     owners=["team:data-engineering"],
     tags={"tier": "1", "cost_class": "low", "pii": "false"},
     ins={"scope_totals": dg.AssetIn(input_manager_key="lake_io")},
@@ -100,11 +110,7 @@ def scope_totals(emission_lines: dict[str, Any]) -> dict[str, Any]:
 def daily_scope_totals(
     context: dg.AssetExecutionContext, platform: Platform, scope_totals: dict[str, Any]
 ) -> dg.MaterializeResult[None]:
-    """Daily scope totals in PostgreSQL, the table that API and portal read.
-
-    Grain: day x tenant x scope x service x region x account. Source: scope_totals, after its checks.
-    On failure: re-run; the days are replaced in one transaction.
-    """
+    """Replace the days in the serving table."""
     from offgridflow_pipeline.defs.serving import publish_scope_totals
 
     rows = 0

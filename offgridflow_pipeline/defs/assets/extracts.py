@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from offgridflow_pipeline.defs.catalog import OWNERS, asset_tags, description
-from offgridflow_pipeline.defs.closed_periods import refuse_closed
+from offgridflow_pipeline.defs.closed_periods import refuse_closed, restated_connection
 from offgridflow_pipeline.defs.partition_metadata import column_schema, partition_metadata
 from offgridflow_pipeline.defs.partitions import daily_backfill, day_key, day_tenant, days_by_tenant
 from offgridflow_pipeline.defs.resources import Platform
@@ -57,29 +57,32 @@ def _extract_tenant(
     outcome: _Outcome,
 ) -> None:
     from offgridflow_pipeline.connectors.ingest import ingest_days
-    from offgridflow_pipeline.connectors.reading import ReadLimits
-    from offgridflow_pipeline.connectors.secret_shapes import redacted
+    from offgridflow_pipeline.connectors.reading.extracts import ReadLimits
+    from offgridflow_pipeline.connectors.secrets.shapes import redacted
 
-    connections = platform.connections(tenant)
-    if not connections:  # replacing the days by nothing would look like a month without bills
-        reason = f"{tenant} has no connection that is to be read: `offgridflow connections add {tenant} ...`."
-        outcome.refused |= {day_key(day, tenant): reason for day in days}
-        return
     closed = refuse_closed(platform.database, tenant, days, context.run.tags)
     outcome.refused |= {day_key(day, tenant): reason for day, reason in closed.items()}
     if not (open_days := [day for day in days if day not in closed]):
         return
+    restated = restated_connection(platform.database, tenant, open_days, context.run.tags)
+    feeds = [c for c in platform.connections(tenant) if c.is_feed and c.role == "record" and restated in (None, c.id)]
+    if not feeds:  # replacing the days by nothing would look like a month without bills
+        reason = f"{tenant} has no connection that is to be read: `offgridflow connections add {tenant} ...`."
+        outcome.refused |= {day_key(day, tenant): reason for day in open_days}
+        return
+    paused = [row for row in platform.database.connections.list(tenant) if row.status == "paused"]
     result = ingest_days(
         platform.engine,
         platform.lake,
         platform.raw_objects,
         table=table,
         tenant=tenant,
-        connections=connections,
+        connections=feeds,
         open_source=lambda connection: platform.source(tenant, connection),
         days=open_days,
         run_id=context.run.run_id,
-        paused=[row.connection_id for row in platform.database.connections.list(tenant) if row.status == "paused"],
+        paused=[row.connection_id for row in paused if row.role == "record"],
+        only=restated,
         limits=ReadLimits(platform.settings.maximum_object_bytes, platform.settings.maximum_compression_ratio),
     )
     good = [day for day in open_days if day not in result.refused]
@@ -89,11 +92,13 @@ def _extract_tenant(
     outcome.refused |= {day_key(day, tenant): redacted(reason) for day, reason in result.refused.items()}
     rows = platform.engine.table(platform.lake.slice(tenant, table.name, good, result.lake_version))
     for key, metadata in partition_metadata(platform.engine, table, rows, good).items():
-        changed = date.fromisoformat(key) in result.committed
+        day = date.fromisoformat(key)
+        billing = {connection for connection, billed in result.digests if billed == day}
         outcome.done[f"{key}|{tenant}"] = {
             **metadata,
             "source_objects": len(result.snapshots),
-            "rows_changed": int(changed),
+            "rows_changed": int(day in result.committed),
+            "connections_without_rows": len(result.versions.keys() - billing),
         }
 
 
@@ -107,7 +112,13 @@ def _record(
     for snapshot in result.snapshots:
         database.source_snapshots.record(tenant=tenant, run_id=run_id, snapshot=snapshot)
     database.day_digests.record(
-        tenant, table.name, days=days, connections=result.versions, digests=result.digests, run_id=run_id
+        tenant,
+        table.name,
+        days=days,
+        connections=result.versions,
+        kept=result.kept,
+        digests=result.digests,
+        run_id=run_id,
     )
     for connection_id, units in result.states.items():
         observed = {unit: fingerprint.document() for unit, fingerprint in units.items()}
@@ -131,7 +142,7 @@ def _extract_asset(name: str, source: str) -> dg.AssetsDefinition:
         description=description(
             table.meaning,
             "day x tenant",
-            f"{source} of the tenant's connections; raw objects are kept content-addressed",
+            f"{source}, through the tenant's connections; raw objects are kept content-addressed",
             "The message names file, row, column and cure. Old days stay. Mend the delivery, re-run the days.",
         ),
         metadata={"dagster/column_schema": column_schema(table), "lake/key": ", ".join(table.key)},

@@ -90,13 +90,14 @@ def _answers(
         DeliveryError,
         SecretError,
     )
+    from offgridflow_pipeline.connectors.secrets.shapes import redacted
 
     found = []
     for connection in asked:
         try:
             found.append(ask(context, platform, tenant, connection))
         except (BillingObjectError, ConnectionConfigError, DeliveryError, SecretError) as error:
-            context.log.warning(f"{connection.id}: {error}")
+            context.log.warning(redacted(f"{connection.id}: {error}"))
             record_outcome(platform.database, tenant, connection.id, error)
         else:
             record_outcome(platform.database, tenant, connection.id)
@@ -123,11 +124,12 @@ def _totals(
 def _statements(
     context: dg.AssetExecutionContext, platform: Platform, tenant: str, connection: "Connection", *, month: str
 ) -> "pa.Table":
+    from offgridflow_pipeline.connectors.secrets.shapes import redacted
     from offgridflow_pipeline.connectors.statements import read_statements
 
     read = read_statements(
         connection, platform.access(tenant, connection), [month], tenant=tenant, run_id=context.run.run_id
     )
     for notice in (*read.notices, *(f"{part.part}, {part.month}: {part.reason}" for part in read.incomplete)):
-        context.log.warning(f"{connection.id}: {notice}")
+        context.log.warning(redacted(f"{connection.id}: {notice}"))
     return read.rows

@@ -16,13 +16,13 @@ from offgridflow_pipeline.defs.artefacts import load_artefact, store_artefact
 from offgridflow_pipeline.defs.catalog import OWNERS, asset_tags, description
 from offgridflow_pipeline.defs.checks.verdict import Failures, verdict
 from offgridflow_pipeline.defs.partitions import (
-    days_of_month,
     month_tenant,
     monthly_backfill,
     months_by_tenant,
     split_key,
 )
 from offgridflow_pipeline.defs.resources import Platform
+from offgridflow_pipeline.months import month_days
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,7 +110,7 @@ def _pdf(platform: Platform, facts: "pa.Table", profile: "ReportProfile", month:
 def _datapack(platform: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path) -> Path:
     from offgridflow_pipeline.reporting.datapack import build_datapack
 
-    days = days_of_month(month)
+    days = month_days(month)
     tables = {
         name: platform.engine.table(platform.lake.slice(profile.tenant, name, days))
         for name in ("emission_lines", "scope_totals")

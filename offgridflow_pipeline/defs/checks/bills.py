@@ -58,8 +58,11 @@ def _provider_findings(
     differing = provider_differences(
         rows_of(platform, table.name, tenant, partitions), rows_of(platform, "control_totals", tenant, partitions)
     )
+    asked = {c.id: c.aws.account_ids for c in platform.connections(tenant) if c.aws.account_ids}
     found: dict[Any, list[str]] = {}
     for row in listed(platform, differing.filter(differing.is_final == final).order_by("x_ConnectionId")):
+        if row["SubAccountId"] not in asked.get(row["x_ConnectionId"], (row["SubAccountId"],)):
+            continue  # the provider was not asked for this account
         found.setdefault(row["usage_date"], []).append(
             f"{row['x_ConnectionId']}, account {row['SubAccountId'] or '(none)'}: {row['source'] or 'the provider'} "
             f"states {row['stated']} {row['BillingCurrency']}, billed rows come to {row['billed']}"
@@ -81,7 +84,7 @@ def usage_feed_of_record(
     rows = listed(platform, several_feeds(rows_of(platform, table.name, tenant, partitions)))
     return {
         row["usage_date"]: f"account {row['BillingAccountId']} is billed by {row['first']} and {row['last']}: "
-        "pause or remove one of them"
+        "remove one of them, or let it reconcile only (the rows of a paused connection stay)"
         for row in rows
     }
 

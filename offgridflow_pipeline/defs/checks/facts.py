@@ -3,9 +3,9 @@
 from typing import Any
 
 from offgridflow_pipeline.defs.checks.verdict import lake_check, rows_of
-from offgridflow_pipeline.defs.partitions import days_of_month
 from offgridflow_pipeline.defs.resources import Platform
 from offgridflow_pipeline.lake import schemas
+from offgridflow_pipeline.months import month_days
 
 
 @lake_check("report_facts", "equals_ledger", "The facts equal the ledger of the month, rounded once.")
@@ -16,7 +16,7 @@ def facts_equal(platform: Platform, tenant: str, table: schemas.Table, partition
 
     found: dict[Any, str] = {}
     for month in partitions:
-        days = days_of_month(month)
+        days = month_days(month)
         inventory = ghg_inventory(
             platform.engine,
             rows_of(platform, "scope_totals", tenant, days),

@@ -1,7 +1,7 @@
 """Checks of what was delivered: no day missing between others, every provider asked has answered in full."""
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 #: Days around those of the run in which a connection must have billed for a day without rows to be a hole.
 _AROUND = timedelta(days=35)
+#: Providers bill a day this late: an empty day is none to tell of before.
+_LATE = timedelta(days=4)
 
 
 def _hole_faults(platform: Platform, tenant: str, table: schemas.Table, partitions: list[Any]) -> dict[Any, str]:
-    """Days on which a connection billed nothing although it did before and after."""
-    from offgridflow_pipeline.connectors.changes import DayRange
-    from offgridflow_pipeline.connectors.completeness import missing_days
+    """Days on which a connection billed nothing although it did before: a hole, or a bill that was emptied."""
+    from offgridflow_pipeline.connectors.changes.completeness import missing_days
+    from offgridflow_pipeline.connectors.changes.detection import DayRange
 
     around = DayRange(min(partitions) - _AROUND, max(partitions) + _AROUND)
     digests = platform.database.day_digests.read(tenant, table.name, around.days)
@@ -30,8 +32,9 @@ def _hole_faults(platform: Platform, tenant: str, table: schemas.Table, partitio
         if rows:
             billed.setdefault(connection, []).append(day)
     found: dict[Any, list[str]] = {}
+    due = min(max(partitions), datetime.now(UTC).date() - _LATE)
     for connection, days in billed.items():
-        missing = missing_days(digests, [connection], min(days), max(days)).get(connection)
+        missing = missing_days(digests, [connection], min(days), max(*days, due)).get(connection)
         for kind, ranges in (("never read", missing.unread), ("without rows", missing.empty)) if missing else ():
             for day in (day for days_ in ranges for day in days_.days if day in partitions):
                 found.setdefault(day, []).append(f"{connection}: {kind}")
@@ -39,7 +42,7 @@ def _hole_faults(platform: Platform, tenant: str, table: schemas.Table, partitio
 
 
 def _extract_check(name: str) -> dg.AssetChecksDefinition:
-    description = "No day is missing between days that a connection billed (completeness calendar)."
+    description = "No day is without rows after a connection began to bill (completeness calendar)."
     return lake_check(name, "complete", description, severity="WARN")(_hole_faults)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 
-from offgridflow_pipeline.demo import fleet
 from offgridflow_pipeline.demo.amazon.usage import (
     RESERVATION_SHARE,
     Month,
@@ -22,6 +21,7 @@ from offgridflow_pipeline.demo.amazon.usage import (
     usage_row,
 )
 from offgridflow_pipeline.demo.fleet import Consumption, billed
+from offgridflow_pipeline.months import month_days
 
 TAX_SHARE = Decimal("0.08")
 DISCOUNT_SHARE = Decimal("0.03")
@@ -68,7 +68,7 @@ def _savings_plan_fees(month: Month) -> Iterator[Row]:
 
 def _reservation_fees(month: Month) -> Iterator[Row]:
     """One fee row per reservation and month; it repeats the reserved hours of one instance more than ran."""
-    days = fleet.month_days(month.delivery.month)
+    days = month_days(month.delivery.month)
     for item in month.payer.items:
         if item["purchase"] != "reserved":
             continue
@@ -141,7 +141,7 @@ def _one_offs(month: Month, total: Decimal) -> Iterator[Row]:
     yield _money(month, "PrivateRateDiscount", web, "AmazonS3", Decimal("-12.75")) | {
         "line_item_line_item_description": "Private rate card of storage",
     }
-    hours = Decimal(24 * len(fleet.month_days(month.delivery.month)))
+    hours = Decimal(24 * len(month_days(month.delivery.month)))
     yield _money(month, "FlatRateSubscription", web, "AmazonCloudFront", Decimal("15.00")) | {
         "line_item_usage_type": "FlatRatePlan-Pro",
         "line_item_operation": "Subscription",
@@ -154,7 +154,7 @@ def _one_offs(month: Month, total: Decimal) -> Iterator[Row]:
 
 def _corrections(month: Month) -> Iterator[Row]:
     """A refund of money and a negative correction of metered hours."""
-    days = fleet.month_days(month.delivery.month)
+    days = month_days(month.delivery.month)
     yield _money(month, "Refund", month.payer.accounts["data"], "AmazonRedshift", Decimal("-86.88"), days[8]) | {
         "line_item_usage_type": "USW2-Node:ra3.xlplus",
         "line_item_line_item_description": "Refund for service interruption",
@@ -166,7 +166,7 @@ def _corrections(month: Month) -> Iterator[Row]:
 
 def _upfront_fees(month: Month) -> Iterator[Row]:
     """What is paid once when a commitment is bought."""
-    payer, days = month.payer.accounts["payer"], fleet.month_days(month.delivery.month)
+    payer, days = month.payer.accounts["payer"], month_days(month.delivery.month)
     yield _money(month, "SavingsPlanUpfrontFee", payer, "ComputeSavingsPlans", Decimal("240.00"), days[11]) | {
         "line_item_usage_type": "ComputeSP:1yrPartialUpfront",
         "line_item_usage_amount": Decimal(1),
@@ -186,7 +186,7 @@ def _money(
     month: Month, kind: str, account: tuple[str, str], product: str, cost: Decimal, day: date | None = None
 ) -> Row:
     """A row of money: of one day, else of the whole month."""
-    days = fleet.month_days(month.delivery.month)
+    days = month_days(month.delivery.month)
     first, last = (day, day) if day else (days[0], days[-1])
     return common(month.delivery) | {
         **days_of(first, last),

@@ -1,6 +1,6 @@
 """Metered rows of an AWS bill: usage of each resource and day, and the negations of covered usage.
 
-Columns are those of CUR 2.0; the other layouts are made from these rows (`layouts`). Traps follow
+Columns are those of CUR 2.0; the other layouts are made from these rows (`connectors.deliveries.layouts`). Traps follow
 billing-feeds.md 4.3 to 4.6: storage rows name one hour of the day, reserved usage costs nothing.
 """
 
@@ -17,6 +17,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from offgridflow_pipeline.demo import fleet
 from offgridflow_pipeline.demo.fleet import Consumption, billed
+from offgridflow_pipeline.months import month_days
 
 Row = dict[str, object]
 
@@ -75,7 +76,7 @@ class AmazonDelivery:
     @property
     def days(self) -> list[date]:
         """Days of the month that were metered when the delivery was made."""
-        return [day for day in fleet.month_days(self.month) if day <= self.through]
+        return [day for day in month_days(self.month) if day <= self.through]
 
 
 @dataclass(slots=True)
@@ -203,7 +204,7 @@ def _standing_row(month: Month, used: Consumption) -> Row:
 
 def common(delivery: AmazonDelivery) -> Row:
     """What every row of the bill says, whatever it charges for."""
-    payer, days = delivery.payer, fleet.month_days(delivery.month)
+    payer, days = delivery.payer, month_days(delivery.month)
     return {
         "bill_bill_type": "Anniversary",
         "bill_billing_entity": "AWS",

@@ -6,16 +6,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from offgridflow_pipeline.demo import fleet
 from offgridflow_pipeline.demo.google.charges import corrections, invoice_rows, support
 from offgridflow_pipeline.demo.google.usage import GoogleAccount, Row, usage
+from offgridflow_pipeline.months import month_days
 
 
 def bill(account: GoogleAccount, months: Sequence[str], special: str | None, seed: int) -> list[Row]:
     """All rows that were exported for the usage of some months (YYYY-MM); `special` is the one that gets corrected."""
     rows: list[Row] = []
     for month in months:
-        rows.extend(usage(account, fleet.month_days(month), seed))
+        rows.extend(usage(account, month_days(month), seed))
         if special:
             rows.append(support(account, month))
     if special:

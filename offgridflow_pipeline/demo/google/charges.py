@@ -14,6 +14,7 @@ from offgridflow_pipeline.demo import fleet
 from offgridflow_pipeline.demo.fleet import Consumption
 from offgridflow_pipeline.demo.google.metering import month_after, pacific_day
 from offgridflow_pipeline.demo.google.usage import GoogleAccount, Row, common, place_of, projects, skus_of, usage_row
+from offgridflow_pipeline.months import month_days
 
 TAX_SHARE = Decimal("0.20")
 _CENT = Decimal("0.01")
@@ -23,13 +24,13 @@ _INVOICE = ("4D9C-77A0-E1B5", "Invoice")
 
 def support(account: GoogleAccount, month: str) -> Row:
     """The support plan of a month."""
-    first = fleet.month_days(month)[0]
+    first = month_days(month)[0]
     return _money(account, first, "Enhanced Support Fixed Fee", Decimal("395.00"), _SUPPORT)
 
 
 def invoice_rows(account: GoogleAccount, month: str, rows: Sequence[Row]) -> Iterator[Row]:
     """Tax and rounding of the invoice of a month, whose other rows are given; both are null-project rows."""
-    last = fleet.month_days(month)[-1]
+    last = month_days(month)[-1]
     total = sum((charged(row) for row in rows), Decimal(0))
     tax = (total * TAX_SHARE).quantize(_CENT)
     yield _money(account, last, "Tax - VAT", tax, _INVOICE) | {"cost_type": "tax"}
@@ -40,7 +41,7 @@ def invoice_rows(account: GoogleAccount, month: str, rows: Sequence[Row]) -> Ite
 
 def corrections(account: GoogleAccount, month: str, seed: int) -> Iterator[Row]:
     """What the next invoice says about a month: usage metered anew, a price, two gestures."""
-    days = fleet.month_days(month)
+    days = month_days(month)
     item = next(item for item in account.items if item["purchase"] == "sud")
     used = Consumption(item, 0, days[8], fleet.HOURS_OF_DAY)
     window = pacific_day(days[8])

@@ -12,6 +12,8 @@ from decimal import Decimal
 from functools import cache
 from zoneinfo import ZoneInfo
 
+from offgridflow_pipeline.months import shifted
+
 PACIFIC = ZoneInfo("America/Los_Angeles")
 GIBIBYTE = Decimal(2**30)
 _HELD = "gibibyte month"
@@ -59,8 +61,7 @@ def invoice_month(moment: datetime) -> str:
 
 def month_after(month: str) -> str:
     """The month (YYYYMM) after a month."""
-    number = int(month[:4]) * 12 + int(month[4:])
-    return f"{number // 12:04d}{number % 12 + 1:02d}"
+    return shifted(f"{month[:4]}-{month[4:]}", 1).replace("-", "")
 
 
 def measured(quantity: Decimal, pricing_unit: str, window: Window) -> tuple[Decimal, Decimal]:

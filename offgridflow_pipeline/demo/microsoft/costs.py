@@ -20,6 +20,7 @@ from uuid import NAMESPACE_URL, uuid5
 from offgridflow_pipeline.demo import fleet
 from offgridflow_pipeline.demo.fleet import Consumption, FleetItem, billed
 from offgridflow_pipeline.demo.microsoft.places import regions, subscriptions
+from offgridflow_pipeline.months import month_days
 
 Row = dict[str, str]
 Dataset = Literal["ActualCost", "AmortizedCost"]
@@ -87,7 +88,7 @@ def _headers(agreement: Agreement) -> dict[str, str]:
 
 
 def _charges(delivery: CostDelivery, seed: int) -> Iterator[Row]:
-    days = [day for day in fleet.month_days(delivery.month) if day <= delivery.through]
+    days = [day for day in month_days(delivery.month) if day <= delivery.through]
     items = fleet.fleet(FLEET)
     for used in fleet.consumption(items, "unit_description", days, seed):
         yield usage_row(delivery.account, used, seed)
@@ -142,7 +143,7 @@ def _unused_row(account: CostAccount, item: FleetItem, day: date, seed: int) -> 
 
 def _commitment_row(delivery: CostDelivery, item: FleetItem) -> Row:
     """The monthly instalment; its quantity is a number of commitments, not of hours."""
-    days = fleet.month_days(delivery.month)
+    days = month_days(delivery.month)
     rate = item.rate * EUR_PER_USD * _SHARES[item["purchase"]]
     cost = billed(rate * fleet.HOURS_OF_DAY * len(days) * (item.copies + 1))
     name = "Reserved VM Instance" if item["purchase"] == "reservation" else "Savings plan"
@@ -165,7 +166,7 @@ def _one_offs(delivery: CostDelivery, items: Sequence[FleetItem], days: Sequence
 
 def _invoice_rows(delivery: CostDelivery, rows: Sequence[Row]) -> Iterator[Row]:
     """MCA bills carry taxes and what makes the invoice whole cents."""
-    first = fleet.month_days(delivery.month)[0]
+    first = month_days(delivery.month)[0]
     total = sum((Decimal(row["Cost"]) for row in rows), Decimal(0))
     tax = (total * TAX_SHARE).quantize(Decimal("0.01"))
     yield _money(delivery, "Tax", tax, "Value-added tax", first)

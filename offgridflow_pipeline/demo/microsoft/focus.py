@@ -18,6 +18,7 @@ from uuid import NAMESPACE_URL, uuid5
 from offgridflow_pipeline.demo import fleet
 from offgridflow_pipeline.demo.fleet import Consumption, FleetItem, billed
 from offgridflow_pipeline.demo.microsoft.places import regions, subscriptions
+from offgridflow_pipeline.months import month_days
 
 Row = dict[str, str]
 
@@ -61,7 +62,7 @@ def columns() -> list[str]:
 
 def bill(delivery: MicrosoftDelivery, seed: int) -> list[Row]:
     """All rows of one export run."""
-    days = [day for day in fleet.month_days(delivery.month) if day <= delivery.through]
+    days = [day for day in month_days(delivery.month) if day <= delivery.through]
     used = list(fleet.consumption(fleet.fleet("azure_fleet.csv"), "unit_description", days, seed))
     rows = [_usage_row(consumption, seed) for consumption in used]
     rows.extend(_unused_reservation(days))
@@ -72,7 +73,7 @@ def bill(delivery: MicrosoftDelivery, seed: int) -> list[Row]:
         corrected = _usage_row(Consumption(vm, 0, days[5], Decimal("-2.5")), seed)
         rows.append(corrected | {"ChargeClass": "Correction"})
     total = sum((Decimal(row["BilledCost"]) for row in rows), Decimal(0))
-    first = fleet.month_days(delivery.month)[0]
+    first = month_days(delivery.month)[0]
     tax = (total * TAX_SHARE).quantize(Decimal("0.01"))
     rows.append(_money(first, "Tax", "One-Time", tax, "Value-added tax"))
     rounding = (total + tax).quantize(Decimal("0.01")) - (total + tax)
@@ -161,8 +162,8 @@ def _unused_reservation(days: list[date]) -> Iterator[Row]:
 
 def _purchases(month: str, days: list[date]) -> Iterator[Row]:
     """The monthly instalment of each commitment."""
-    first = fleet.month_days(month)[0]
-    hours = Decimal(24 * len(fleet.month_days(month)))
+    first = month_days(month)[0]
+    hours = Decimal(24 * len(month_days(month)))
     for purchase, (_, name, kind, _, share) in _BENEFITS.items():
         items = [item for item in fleet.fleet("azure_fleet.csv") if item["purchase"] == purchase]
         rate = sum((item.rate * (item.copies + 1) for item in items), Decimal(0)) * share * EUR_PER_USD
