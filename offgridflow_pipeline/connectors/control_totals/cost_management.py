@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from offgridflow_pipeline.connectors.control_totals.totals import Total
 from offgridflow_pipeline.connectors.errors import DeliveryError
 from offgridflow_pipeline.connectors.providers.azure_clients import body_of, client_options, management_address, parsed
+from offgridflow_pipeline.months import next_month
 
 if TYPE_CHECKING:
     from azure.mgmt.costmanagement import CostManagementClient
@@ -71,8 +72,7 @@ def cost_management(
 
 
 def _is_over(day: date, asked_on: date) -> bool:
-    following = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return asked_on >= following + timedelta(days=_OPEN_DAYS)
+    return asked_on >= next_month(day) + timedelta(days=_OPEN_DAYS)
 
 
 def _query(days: Sequence[date], dataset: Dataset) -> Any:
