@@ -5,6 +5,7 @@ Arguments, progress and the summary; the work is in `estimation`.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import tempfile
@@ -61,7 +62,8 @@ def estimate(
         raise typer.BadParameter("the result would replace the bill; name another file.", param_hint="--out")
     try:
         day = as_of.date() if as_of else datetime.now().date()  # noqa: DTZ005  the person's own day
-        summary = _run(inputs, feed, names, out, method, day, memory_mb)
+        with _without_collector():
+            summary = _run(inputs, feed, names, out, method, day, memory_mb)
     except _refusals() as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -118,6 +120,18 @@ def _run(
             limits=ReadLimits(settings.maximum_object_bytes, settings.maximum_compression_ratio),
         )  # fmt: skip
         return _summary(bill, result, factor_set, out, method, as_of)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """No garbage collection: it walks the many small objects of the expressions again and again and finds nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager
