@@ -173,7 +173,8 @@ def _commit(
     result.kept = {connection for connection, _ in committed if is_kept(connection)}
     if result.kept:
         rows = rows.union(stored.filter(stored.connection_id.isin(sorted(result.kept))), distinct=False)
-    result.committed = sorted(changed_days(committed, day_digests(engine, rows), days))
+    standing = {key: digest for key, digest in committed.items() if key[0] in result.kept}
+    result.committed = sorted(changed_days(committed, result.digests | standing, days))
     if result.committed:
         changed = engine.reader(rows.filter(rows.usage_date.isin(result.committed)), table)
         result.lake_version = lake.replace(tenant, table.name, result.committed, changed, run_id=run_id)
