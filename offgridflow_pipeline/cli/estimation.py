@@ -20,6 +20,7 @@ import ibis
 from offgridflow_pipeline.cli.spooling import TENANT, spooled_sources
 from offgridflow_pipeline.emissions.calculate import calculate
 from offgridflow_pipeline.lake import schemas
+from offgridflow_pipeline.usage.pruning import pruned
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -100,9 +101,11 @@ def estimate(
     """
     columns = _ledger_columns(group)
     with stage("Reading the bill"):
-        lines = spooled_sources(engine, bill, feed, columns, limits)
+        lines, typical = spooled_sources(engine, bill, feed, columns, limits)
     with stage("Classifying usage keys"):
-        ledger = calculate(engine, lines, factor_set, as_of=as_of, method=method, run_id=TENANT, columns=columns)
+        ledger = calculate(
+            engine, lines, factor_set, as_of=as_of, method=method, run_id=TENANT, columns=columns, typical=typical
+        )
     with stage("Calculating"):
         if list(group) == [LINE]:
             ledger = engine.spool(ledger)
@@ -113,12 +116,13 @@ def estimate(
             sums = engine.spool(_sums(ledger, keys))
             result = _grouped(sums, keys)
     coverage = _coverage(engine, sums)
-    _prove_complete(engine, lines, coverage)
-    (days,) = _rows(engine, lines.aggregate(first=lines.usage_date.min(), last=lines.usage_date.max()))
+    days = _proven_days(engine, lines, coverage)
     (totals,) = _rows(engine, sums.aggregate(**{name: sums[name].sum() for name in MEASURES}))
     with stage("Writing"):
         written = _write(engine, result, out)
-    return Estimate(sum(c.rows for c in coverage), days["first"], days["last"], coverage, totals, written)
+    return Estimate(
+        sum(c.rows for c in coverage), min(days, default=None), max(days, default=None), coverage, totals, written
+    )
 
 
 def _ledger_columns(group: Sequence[str]) -> tuple[str, ...]:
@@ -173,16 +177,20 @@ def _coverage(engine: Engine, sums: ir.Table) -> tuple[Coverage, ...]:
     )
 
 
-def _prove_complete(engine: Engine, lines: ir.Table, coverage: Sequence[Coverage]) -> None:
-    """Rows and cost per currency of the ledger are those of the usage lines, to the last digit."""
-    expected = {
-        row["BillingCurrency"] or "": (row["n"], row["cost"])
-        for row in _rows(
-            engine,
-            lines.group_by("BillingCurrency").aggregate(n=lines.count(), cost=lines.BilledCost.sum().cast(_MONEY)),
-        )
-    }
-    for currency, (count, cost) in expected.items():
+def _proven_days(engine: Engine, lines: ir.Table, coverage: Sequence[Coverage]) -> list[date]:
+    """First and last day per currency of the usage lines, whose rows and cost are the ledger's to the last digit."""
+    lines = pruned(lines.select("usage_date", "BillingCurrency", "BilledCost"))
+    expected = _rows(
+        engine,
+        lines.group_by("BillingCurrency").aggregate(
+            n=lines.count(),
+            cost=lines.BilledCost.sum().cast(_MONEY),
+            first=lines.usage_date.min(),
+            last=lines.usage_date.max(),
+        ),
+    )
+    for row in expected:
+        currency, count, cost = row["BillingCurrency"] or "", row["n"], row["cost"]
         mine = [c for c in coverage if c.currency == currency]
         got = (sum(c.rows for c in mine), sum((c.billed_cost for c in mine), Decimal(0)))
         if got != (count, cost):
@@ -190,6 +198,7 @@ def _prove_complete(engine: Engine, lines: ir.Table, coverage: Sequence[Coverage
                 f"The result has {got[0]} rows and {got[1]} {currency}, the bill {count} rows and {cost} {currency}: "
                 "nothing was written. This is a defect; report it with the bill's header."
             )
+    return [row[name] for row in expected for name in ("first", "last")]
 
 
 def _rows(engine: Engine, expr: ir.Table) -> list[dict[str, Any]]:

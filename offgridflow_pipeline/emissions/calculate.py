@@ -35,6 +35,7 @@ from offgridflow_pipeline.lake.schemas import (
     MEASURES,
     USAGE_KEY_COLUMNS,
 )
+from offgridflow_pipeline.usage.keys import KEY_TEXT, key_columns
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -69,6 +70,7 @@ def calculate(
     method: str = "ofg-1",
     run_id: str = "",
     columns: Sequence[str] | None = None,
+    typical: ir.Table | None = None,
 ) -> ir.Table:
     """Ledger lines of `lines`, one for each, lazily evaluated.
 
@@ -77,13 +79,16 @@ def calculate(
 
     Args:
         engine: engine that `lines` belongs to.
-        lines: columns of `schemas.USAGE_LINES`; only those needed for `columns` have to exist.
+        lines: columns of `schemas.USAGE_LINES`; only those needed for `columns` have to exist. The text of the
+            usage key (`usage.keys.KEY_TEXT`) may stand for the columns it is made of.
         factor_set: pinned factor set.
         as_of: knowledge date: factors published later are not used.
         method: calculation method, ``ofg-1``.
         run_id: run that writes the rows.
         columns: columns of `schemas.EMISSION_LINES` wanted, in this order; default all. What is not asked
             for is not computed.
+        typical: fewer lines with every usage key, region, day and presence of a quantity that `lines` has, and the
+            largest quantity of each; read in place of `lines` to find the keys.
 
     Returns:
         the columns asked for, with the declared types. Measures in kWh and kgCO2e: null when unmapped or
@@ -98,9 +103,10 @@ def calculate(
     if unknown := [name for name in wanted if name not in EMISSION_LINES.column_names]:
         raise CalculationError(f"Columns {unknown} are not columns of emission_lines.")
     measures = _needed_measures(wanted)
-    starts = _epoch_starts(engine, lines, factor_set, check_quantity=bool(measures))
+    seen = lines if typical is None else typical
+    starts = _epoch_starts(engine, seen, factor_set, check_quantity=bool(measures))
+    rows = list(_intensity_rows(_distinct_keys(engine, _keyed(seen, starts)), starts, factor_set, as_of))
     keyed = _keyed(lines, starts)
-    rows = list(_intensity_rows(_distinct_keys(engine, keyed), starts, factor_set, as_of))
     active = [name for name in measures if any(found.measures[name] for _, found in rows)]
     table = intensity_table(engine, rows, wanted, measures, active, factor_set)
     given = _needed_columns(keyed, wanted)
@@ -177,8 +183,11 @@ def _keyed(lines: ir.Table, starts: Sequence[date]) -> ir.Table:
 
 def _distinct_keys(engine: Engine, keyed: ir.Table) -> Iterator[dict[str, Any]]:
     """One row per usage key, region, epoch and presence of a quantity, with the columns of the usage key."""
-    first = {name: keyed[name].arbitrary() for name in USAGE_KEY_COLUMNS}
+    packed = KEY_TEXT in keyed.columns
+    first = {name: keyed[name].arbitrary() for name in ((KEY_TEXT,) if packed else USAGE_KEY_COLUMNS)}
     grouped = keyed.group_by(list(JOIN_COLUMNS)).aggregate(**first)
+    if packed:
+        grouped = grouped.select(*JOIN_COLUMNS, **key_columns(grouped[KEY_TEXT]))
     for batch in engine.reader(grouped):
         yield from batch.to_pylist()
 

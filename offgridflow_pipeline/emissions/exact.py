@@ -28,6 +28,7 @@ INTENSITY_BOUND = Decimal(10) ** 6
 QUANTITY_LIMBS = ("millions", "units", "nano", "atto")
 
 _LIMB = 10**9
+_ZERO = ibis.literal(Decimal(0), type="decimal(38, 12)")
 _PICO = ibis.literal(Decimal("1e-12"), type="decimal(12, 12)")
 _WIDE = Context(prec=80)
 
@@ -136,7 +137,8 @@ def products(table: ir.Table, measures: Sequence[str], quantity: str = "q_") -> 
     q = _QuantityLimbs(*(f"{quantity}{part}" for part in QUANTITY_LIMBS))
     # Bounds of the parts: |units| < 10^6, nano <= 10^9, |atto| <= 10^9 (10^9/2 in q), whole < 10^6: every sum
     # fits an int64. Stages, so that each intermediate integer is written once. The engine may merge them and
-    # then shares equal subexpressions, though not below CASE or COALESCE; hence few uses of each and no CASE.
+    # then shares equal subexpressions, though not below CASE or COALESCE; hence few uses of each, and no CASE over
+    # what is used twice.
     for stage in (_parts, _carried, _shifted, _assembled):
         new: dict[str, ir.Value] = {}
         for measure in measures:
@@ -189,9 +191,10 @@ def _assembled(t: ir.Table, q: _QuantityLimbs, measure: str) -> dict[str, ir.Val
     # 10^6 x an intensity has 12 decimals, so the millions need no rounding.
     millions_part = _times(millions.cast("decimal(7, 0)"), (nano * _LIMB + atto).cast("decimal(19, 0)"))
     units_part = (units * nano + t[q.nano] * whole) * 1_000 + _picos(t, q, measure)
+    large = ((millions * 1_000_000 + units) * whole).cast("decimal(38, 12)") + _times_pico(millions_part, _PICO)
+    # 128-bit arithmetic is the dear part: few rows have millions of a unit or a whole kWh or kg per unit.
     return {
-        measure: ((millions * 1_000_000 + units) * whole).cast("decimal(38, 12)")
-        + _times_pico(millions_part, _PICO)
+        measure: ibis.ifelse((millions == 0) & (whole == 0), _ZERO, large)
         + _times_pico(units_part.cast("decimal(19, 0)"), _PICO)
     }
 

@@ -40,13 +40,17 @@ def lineage(rows: ir.Table) -> dict[str, ir.Value]:
 
 
 def key_text(lines: ir.Table) -> ir.Value:
-    """Texts of `schemas.USAGE_KEY_COLUMNS`, null as empty, joined by U+001F.
+    """Texts of `schemas.USAGE_KEY_COLUMNS`, null as empty, joined by U+001F."""
+    return joined_texts(lines, key_sources(lines))
+
+
+def key_sources(lines: ir.Table) -> list[str]:
+    """Columns that a `key_text` joins.
 
     A mapping may provide the text a number was read from as ``_text_<column>``: printing decimals of 38 digits
     costs more than the rest of the key.
     """
-    sources = [f"_text_{c}" if f"_text_{c}" in lines.columns else c for c in schemas.USAGE_KEY_COLUMNS]
-    return _joined(lines, sources)
+    return [f"_text_{c}" if f"_text_{c}" in lines.columns else c for c in schemas.USAGE_KEY_COLUMNS]
 
 
 def usage_key(text: ir.Value) -> ir.Value:
@@ -57,12 +61,23 @@ def usage_key(text: ir.Value) -> ir.Value:
 def key_columns(text: ir.Value) -> dict[str, ir.Value]:
     """The columns a `key_text` was made of, in their declared types; empty is null."""
     kinds = ibis.Schema.from_pyarrow(schemas.USAGE_LINES.arrow_schema)
-    parts = {name: _part(text, SEPARATOR, n).nullif("") for n, name in enumerate(schemas.USAGE_KEY_COLUMNS, start=1)}
+    parts = split_texts(text, schemas.USAGE_KEY_COLUMNS)
     return {name: part if kinds[name].is_string() else part.try_cast(kinds[name]) for name, part in parts.items()}
 
 
+def joined_texts(lines: ir.Table, columns: Sequence[str]) -> ir.Value:
+    """Texts of the columns, null and a column that does not exist as empty, joined by U+001F."""
+    parts = [lines[c].cast("string").fill_null("") if c in lines.columns else ibis.literal("") for c in columns]
+    return ibis.literal(SEPARATOR).join(parts)
+
+
+def split_texts(text: ir.Value, names: Sequence[str]) -> dict[str, ir.Value]:
+    """The texts that were joined, by name; empty is null."""
+    return {name: _part(text, SEPARATOR, n).nullif("") for n, name in enumerate(names, start=1)}
+
+
 def separators(text: ir.Value) -> ir.Value:
-    """Separators in a `key_text`: one less than there are columns, or a value held the separator itself."""
+    """Separators in joined texts: one less than there are texts, or one of them held the separator itself."""
     return text.length() - text.replace(SEPARATOR, "").length()
 
 
@@ -78,9 +93,4 @@ def with_identity(lines: ir.Table) -> ir.Table:
     equals = ibis.window(group_by=["connection_id", "BillingPeriodStart", "x_SourceRowHash"])
     numbered = keyed.mutate(_ordinal=ibis.row_number().over(equals), _period=keyed.BillingPeriodStart.epoch_seconds())
     parts = ("tenant_id", "connection_id", "_period", "x_SourceRowHash", "_ordinal")
-    return numbered.mutate(x_LineId=_joined(numbered, parts).hexdigest("sha256"))
-
-
-def _joined(lines: ir.Table, columns: Sequence[str]) -> ir.Value:
-    parts = [lines[c].cast("string").fill_null("") if c in lines.columns else ibis.literal("") for c in columns]
-    return ibis.literal(SEPARATOR).join(parts)
+    return numbered.mutate(x_LineId=joined_texts(numbered, parts).hexdigest("sha256"))

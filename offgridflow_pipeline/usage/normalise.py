@@ -13,7 +13,7 @@ from offgridflow_pipeline.usage.aws_cur import cur_lines
 from offgridflow_pipeline.usage.azure_costs import azure_lines
 from offgridflow_pipeline.usage.focus import focus_lines
 from offgridflow_pipeline.usage.gcp_billing import gcp_lines
-from offgridflow_pipeline.usage.keys import KEY_TEXT, with_identity
+from offgridflow_pipeline.usage.keys import with_identity
 from offgridflow_pipeline.usage.pruning import pruned
 
 if TYPE_CHECKING:
@@ -41,16 +41,7 @@ def usage_lines(rows: ir.Table, feed: str, columns: Sequence[str] | None = None)
     Raises:
         UnknownFeedError: `feed` is no name of `connectors.feeds`.
     """
-    return _lines(rows, _dialect(feed), columns)
-
-
-def keyed_lines(rows: ir.Table, feed: str, columns: Sequence[str]) -> ir.Table:
-    """As `usage_lines`, with the text of the usage key (`keys.KEY_TEXT`) in place of the columns it is made of.
-
-    Raises:
-        UnknownFeedError: `feed` is no name of `connectors.feeds`.
-    """
-    return _lines(rows, _dialect(feed), columns, KEY_TEXT)
+    return _lines(rows, dialect_of(feed), columns)
 
 
 def united_lines(extracts: Mapping[Dialect, ir.Table], has_rows: Callable[[ir.Table], bool]) -> ir.Table:
@@ -63,21 +54,31 @@ def united_lines(extracts: Mapping[Dialect, ir.Table], has_rows: Callable[[ir.Ta
     return ibis.union(*parts, distinct=False)
 
 
-def _dialect(feed: str) -> Dialect:
+def mapped(rows: ir.Table, dialect: Dialect) -> ir.Table:
+    """Extract rows with the columns of `usage_lines` that the dialect can fill, identity excluded."""
+    return _MAPPINGS[dialect](rows)
+
+
+def typed(lines: ir.Table, name: str, kind: dt.DataType) -> ir.Value:
+    """The column in its declared type; null when the feed cannot fill it."""
+    if name not in lines.columns:
+        return ibis.null(kind)
+    return lines[name] if lines[name].type() == kind else lines[name].cast(kind)
+
+
+def dialect_of(feed: str) -> Dialect:
+    """Header dialect of a feed.
+
+    Raises:
+        UnknownFeedError: `feed` is no name of `connectors.feeds`.
+    """
     if feed not in FEEDS:
         raise UnknownFeedError(f"Feed {feed!r} is unknown: use one of {', '.join(FEEDS)}.")
     return FEEDS[feed].dialect
 
 
-def _lines(rows: ir.Table, dialect: Dialect, columns: Sequence[str] | None, *more: str) -> ir.Table:
-    lines = with_identity(_MAPPINGS[dialect](rows))
+def _lines(rows: ir.Table, dialect: Dialect, columns: Sequence[str] | None) -> ir.Table:
+    lines = with_identity(mapped(rows, dialect))
     schema = ibis.Schema.from_pyarrow(schemas.USAGE_LINES.arrow_schema)
     wanted = schema.names if columns is None else columns
-    return pruned(lines.select(*more, **{name: _typed(lines, name, schema[name]) for name in wanted}))
-
-
-def _typed(lines: ir.Table, name: str, kind: dt.DataType) -> ir.Value:
-    """The column in its declared type; null when the feed cannot fill it."""
-    if name not in lines.columns:
-        return ibis.null(kind)
-    return lines[name] if lines[name].type() == kind else lines[name].cast(kind)
+    return pruned(lines.select(**{name: typed(lines, name, schema[name]) for name in wanted}))

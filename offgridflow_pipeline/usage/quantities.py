@@ -19,6 +19,9 @@ from offgridflow_pipeline.usage.rules import unit_rules, units
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+#: The quantity as billed, DECIMAL(38,18), and what of its unit rule makes it canonical.
+BILLED = "_billed"
+FACTORS = ("_multiplier", "_per_month", "_divisor")
 _LIMB = 10**6
 _DAY_SECONDS = 86_400
 #: Units at the top of units.csv that are looked for one by one.
@@ -76,50 +79,59 @@ def rule_numbers() -> dict[str, int]:
 
 
 def with_canonical_quantity(lines: ir.Table, quantity: str, rule_name: str) -> ir.Table:
-    """Add `x_NormQuantity`, `x_NormUnit` and `x_UnitRule`; all null without a rule.
+    """Add `x_NormQuantity`, `x_NormUnit` and `x_UnitRule`, all null without a rule, and `BILLED` and `FACTORS`.
 
     `quantity` names a DECIMAL(38,18) column of `lines`, `rule_name` a column made by `unit_rule`. Usage longer than a
-    day stays on its first day and is marked in `x_UnitRule`. The table is staged once, so that rows without a
-    divisor carry null into the long division: the engine computes shared parts of a case chain for every row,
-    but skips nulls quickly.
+    day stays on its first day and is marked in `x_UnitRule`.
     """
-    rule, billed = lines[rule_name], lines[quantity]
-    numbers = rule_numbers()
+    rule, numbers = lines[rule_name], rule_numbers()
     days = (lines.ChargePeriodEnd.epoch_seconds() - lines.ChargePeriodStart.epoch_seconds()) / _DAY_SECONDS
-    divisors = {numbers[r.name]: r.divisor for r in unit_rules() if r.divisor != 1}
     name = chosen(rule, {number: name for name, number in numbers.items()})
-    staged = lines.mutate(
-        _factor=_factor(rule, lines.usage_date),
-        _divisor=chosen(rule, divisors, kind="int64"),
-        _divided=ibis.cases(*((rule == number, billed) for number in divisors), else_=ibis.null(DECIMAL)),
-        x_NormUnit=chosen(rule, {numbers[r.name]: r.norm_unit for r in unit_rules()}),
-        x_UnitRule=ibis.ifelse(
-            any_of((days > 1) & (lines.ChargeCategory == "Usage")), name + ibis.literal("+multi_day"), name
+    return with_norm_quantity(
+        lines.mutate(
+            **{BILLED: lines[quantity]},
+            **_factors(rule),
+            x_NormUnit=chosen(rule, {numbers[r.name]: r.norm_unit for r in unit_rules()}),
+            x_UnitRule=ibis.ifelse(
+                any_of((days > 1) & (lines.ChargeCategory == "Usage")), name + ibis.literal("+multi_day"), name
+            ),
+        )
+    )
+
+
+def _factors(rule: ir.Value) -> dict[str, ir.Value]:
+    """`FACTORS` of a rule: multiplier (null without a rule), whether per month, divisor (null when there is none)."""
+    numbers = rule_numbers()
+    multipliers = [
+        (rule == numbers[r.name], ibis.literal(r.multiplier, "int32")) for r in unit_rules() if r.multiplier != 1
+    ]
+    return {
+        "_multiplier": ibis.cases(
+            (rule.isnull(), ibis.null("int32")), *multipliers, else_=ibis.literal(1, type="int32")
         ),
+        "_per_month": any_of(*(rule == numbers[r.name] for r in unit_rules() if r.per_month)),
+        "_divisor": chosen(rule, {numbers[r.name]: r.divisor for r in unit_rules() if r.divisor != 1}, kind="int64"),
+    }
+
+
+def with_norm_quantity(lines: ir.Table) -> ir.Table:
+    """Add `x_NormQuantity` from `BILLED`, `FACTORS` and `usage_date` of the lines.
+
+    The table is staged once, so that rows without a divisor carry null into the long division: the engine computes
+    shared parts of a case chain for every row, but skips nulls quickly.
+    """
+    hours = ibis.ifelse(lines._per_month, hours_in_month(lines.usage_date), ibis.literal(1, type="int32"))
+    staged = lines.mutate(
+        _factor=(lines._multiplier * hours).cast("int32"),
+        _divided=ibis.ifelse(lines._divisor.notnull(), lines[BILLED], ibis.null(DECIMAL)),
     )
     norm = ibis.cases(
         (staged._factor.isnull(), ibis.null(DECIMAL)),
         (staged._divisor.notnull(), quotient(staged._divided, staged._divisor)),
-        (staged._factor == 1, staged[quantity]),
-        else_=(staged[quantity] * staged._factor).cast(DECIMAL),
+        (staged._factor == 1, staged[BILLED]),
+        else_=(staged[BILLED] * staged._factor).cast(DECIMAL),
     )
     return staged.mutate(x_NormQuantity=norm)
-
-
-def _factor(rule: ir.Value, day: ir.Value) -> ir.Value:
-    hours = hours_in_month(day)
-    multiplied = [r for r in unit_rules() if r.per_month or r.multiplier != 1]
-    return ibis.cases(
-        (rule.isnull(), ibis.null("int32")),
-        *(
-            (
-                rule == rule_number(r.name),
-                hours * r.multiplier if r.per_month else ibis.literal(r.multiplier, type="int32"),
-            )
-            for r in multiplied
-        ),
-        else_=ibis.literal(1, type="int32"),
-    ).cast("int32")
 
 
 def hours_in_month(day: ir.Value) -> ir.Value:
