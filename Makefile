@@ -8,12 +8,12 @@ WORKERS ?= 2
 
 COUNTERPARTS := offgridflow_pipeline_tests/counterparts
 
-.PHONY: demo dev test counterparts lint bench lock clean
+.PHONY: demo dev test counterparts lint bench openapi lock clean
 
 demo: $(INSTALLED)  ## Install, run the main job on generated bills, print where the reports are
 	$(BIN)/offgridflow demo --out $(OUT)
 
-dev: $(INSTALLED)  ## PostgreSQL, Dagster UI and daemon in one command; Ctrl-C stops everything
+dev: $(INSTALLED)  ## PostgreSQL, portal, API, Dagster UI and daemon in one command; Ctrl-C stops everything
 	$(BIN)/offgridflow dev
 
 test: $(INSTALLED) counterparts  ## Install, run every test
@@ -32,14 +32,18 @@ lint: $(INSTALLED)  ## Formatting, lint, types, import contracts, Dagster defini
 	$(BIN)/offgridflow factors verify
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
-bench: $(INSTALLED)  ## CPU seconds, wall seconds and peak memory of `offgridflow estimate`
+bench: $(INSTALLED)  ## CPU seconds, wall seconds and peak memory of `offgridflow estimate`; CPU of one API read
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.requests
 
 $(INSTALLED): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
+
+openapi: $(INSTALLED)  ## The API's OpenAPI document as it is now; read the difference before you check it in
+	$(BIN)/python -m offgridflow_pipeline.sidecar.contract > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 
 lock:  ## Resolve pyproject.toml again (needs uv)
 	uv pip compile -q pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links \

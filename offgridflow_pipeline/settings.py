@@ -20,6 +20,8 @@ DEVELOPMENT_SECRET = "development-only"  # noqa: S105  refused in production
 MINIMUM_SECRET_LENGTH = 32
 #: A slug that another could go on; no slug holds two dashes in a row.
 _OPEN_SLUG = re.compile(r"\{tenant\}(?!--|[^a-z0-9-])")
+#: ID:BASE64 of 32 bytes, several by commas.
+_KEYS = re.compile(r"(\s*[a-z0-9][a-z0-9._-]{0,62}:[A-Za-z0-9+/]{43}=\s*(,|\Z))+")
 
 
 class SettingsError(ValueError):
@@ -47,13 +49,86 @@ class Settings(BaseSettings):
     application_password: SecretStr = Field(
         SecretStr(DEVELOPMENT_SECRET), description="Password of the role the pipeline connects as."
     )
+    api_password: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SECRET), description="Password of the role the sidecar connects as."
+    )
+    public_url: str = Field(
+        "http://127.0.0.1:8000",
+        description="Where people reach the sidecar: links in mail and cookies are made of it, never of a Host header.",
+    )
+    session_pepper: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SECRET), description="Key of the HMACs of session tokens, single-use tokens and cursors."
+    )
+    signing_keys: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SECRET),
+        description="Ed25519 keys that sign exchange tokens and audit anchors, ID:BASE64 of the 32-byte seed, "
+        "comma-separated; the first signs, the others still verify.",
+    )
+    audit_anchor_uri: str = Field(
+        "",
+        description="Folder that a copy of each audit anchor is written to, with object lock: s3://bucket/anchors; "
+        "empty = the database alone keeps them.",
+    )
+    smtp_url: SecretStr = Field(
+        SecretStr(""),
+        description="smtp://user:password@host:587 (STARTTLS required), smtps://…:465; empty = mail stays in the "
+        "outbox, and development writes it to the log.",
+    )
+    smtp_ca_bundle: Path | None = Field(
+        None, description="Certificate authorities (PEM) of a mail server with a private certificate."
+    )
+    mail_from: str = Field("OffGridFlow <noreply@localhost>", description="Sender of mails.")
+    rate_limit_store: Literal["memory", "postgresql", "redis"] = Field(
+        "memory", description="Where rates are counted: memory = one process."
+    )
+    redis_url: SecretStr = Field(SecretStr(""), description="Redis of the rate limits: redis://…, rediss://….")
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Networks whose X-Forwarded-For is believed, comma-separated CIDR; empty = none.",
+    )
+    maximum_upload_bytes: int = Field(25 * 2**20, description="Largest activity file that may be uploaded.")
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias=AliasChoices("OFFGRIDFLOW_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="OpenTelemetry collector, OTLP over HTTP: http://collector:4318; empty = nothing is exported.",
+    )
+    service_name: str = Field(
+        "offgridflow-api", validation_alias=AliasChoices("OFFGRIDFLOW_SERVICE_NAME", "OTEL_SERVICE_NAME")
+    )
+    trace_sample_rate: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        validation_alias=AliasChoices("OFFGRIDFLOW_TRACE_SAMPLE_RATE", "OTEL_TRACE_SAMPLE_RATE"),
+        description="Share of traces that is exported.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address of the sidecar's /metrics; never a public one.")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="Port of the sidecar's /metrics; 0 = off.")
+    availability_target: float = Field(
+        0.999, gt=0, lt=1, description="Share of requests that must succeed: alerts on the error budget use it."
+    )
+    gate_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Origins of the Dagster UI behind the proxy, comma-separated: https://dagster.example.com. A POST "
+        "or WebSocket from another one is refused.",
+    )
+    log_format: Literal["text", "json", ""] = Field(
+        "", description="Form of the sidecar's log lines; empty = json in production, text elsewhere."
+    )
     engine_memory_mb: int = Field(512, ge=128, description="Memory limit of the embedded engine in MiB.")
     engine_threads: int = Field(2, ge=1, le=256)
+    run_silent_seconds: float = Field(
+        120,
+        ge=4,
+        le=3600,
+        description="A run whose process has not been heard of for so long is taken for dead and ended; its process "
+        "beats eight times as often.",
+    )
     history_start: date = Field(date(2024, 1, 1), description="First day of the daily partitions.")
     secret_keys: SecretStr = Field(
         SecretStr(DEVELOPMENT_SECRET),
         description="Key-encryption keys of sealed secrets, ID:BASE64 of 32 bytes each, comma-separated; the first "
-        "seals, the others still open. Empty = nothing can be sealed.",
+        "seals, the others still open. For secrets of connections and second factors of people.",
     )
     secret_env_prefix: str = Field(
         "OFFGRIDFLOW_SECRET_{tenant}__",
@@ -90,7 +165,13 @@ class Settings(BaseSettings):
     validation_timeout_seconds: int = 120
 
     @field_validator(
-        "taxonomy_packages", "secret_manager_prefixes", "local_source_roots", "allowed_hosts", mode="before"
+        "taxonomy_packages",
+        "secret_manager_prefixes",
+        "local_source_roots",
+        "allowed_hosts",
+        "trusted_proxies",
+        "gate_origins",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -102,6 +183,11 @@ class Settings(BaseSettings):
         if any(_OPEN_SLUG.search(prefix) for prefix in value):
             raise ValueError("write {tenant}/ or {tenant}--, else the tenant a is given the secrets of the tenant a-b")
         return value
+
+    @property
+    def logs_json(self) -> bool:
+        """Whether log lines are JSON: in text, a message with a line break could forge a line."""
+        return self.log_format == "json" or (self.log_format == "" and self.environment == "production")
 
     @property
     def lake_root(self) -> str:
@@ -120,17 +206,23 @@ class Settings(BaseSettings):
         found: list[str] = []
         if self.database_url is None:
             found.append("DATABASE_URL is missing: the embedded PostgreSQL is for development only.")
-        password = self.application_password.get_secret_value()
-        if password == DEVELOPMENT_SECRET or len(password) < MINIMUM_SECRET_LENGTH:
-            found.append(
-                "OFFGRIDFLOW_APPLICATION_PASSWORD is missing or weak: "
-                f"set at least {MINIMUM_SECRET_LENGTH} random characters."
-            )
-        if self.secret_keys.get_secret_value() == DEVELOPMENT_SECRET:
-            found.append(
-                "OFFGRIDFLOW_SECRET_KEYS is missing: set ID:BASE64 of 32 random bytes "
-                "(`openssl rand -base64 32`), or nothing to seal no secrets."
-            )
+        for name in ("application_password", "api_password", "session_pepper"):
+            secret = getattr(self, name).get_secret_value()
+            if secret == DEVELOPMENT_SECRET or len(secret) < MINIMUM_SECRET_LENGTH:
+                found.append(
+                    f"OFFGRIDFLOW_{name.upper()} is missing or weak: "
+                    f"set at least {MINIMUM_SECRET_LENGTH} random characters."
+                )
+        for name, cost in (("signing_keys", "nothing can be signed"), ("secret_keys", "no second factor can be kept")):
+            if not _KEYS.fullmatch(getattr(self, name).get_secret_value()):
+                found.append(
+                    f"OFFGRIDFLOW_{name.upper()} is missing or malformed, {cost}: set ID:BASE64 of 32 random bytes "
+                    "(`openssl rand -base64 32`), several by commas."
+                )
+        if not self.public_url.startswith("https://"):
+            found.append("OFFGRIDFLOW_PUBLIC_URL is not https: people's passwords and sessions travel over it.")
+        if self.rate_limit_store == "redis" and not self.redis_url.get_secret_value():
+            found.append("OFFGRIDFLOW_REDIS_URL is missing: OFFGRIDFLOW_RATE_LIMIT_STORE is redis.")
         if not self.lake_uri:
             found.append("OFFGRIDFLOW_LAKE_URI is missing: name the durable lake, for example s3://bucket/lake.")
         return found

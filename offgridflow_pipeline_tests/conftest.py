@@ -32,6 +32,14 @@ def database() -> Iterator[Database]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def api_database(database: Database) -> Iterator[Database]:
+    """The same database as the sidecar sees it, connected as ogf_api."""
+    opened = database.connected_as("ogf_api")
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
 def new_tenant(database: Database) -> Callable[[], str]:
     """Adds a tenant of this test alone; returns its slug."""

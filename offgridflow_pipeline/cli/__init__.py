@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from offgridflow_pipeline.cli import connections, db, factors, period, tenant
+from offgridflow_pipeline.cli import audit, connections, db, factors, key, period, tenant, user
 from offgridflow_pipeline.cli.demo import demo
 from offgridflow_pipeline.cli.dev import dev
 from offgridflow_pipeline.cli.estimate import estimate
+from offgridflow_pipeline.cli.serve import serve
 
 app = typer.Typer(
     name="offgridflow",
@@ -18,9 +19,13 @@ app = typer.Typer(
 app.command()(estimate)
 app.command()(demo)
 app.command()(dev)
+app.command()(serve)
 app.add_typer(tenant.app, name="tenant")
+app.add_typer(user.app, name="user")
 app.add_typer(connections.app, name="connections")
 app.add_typer(factors.app, name="factors")
 app.add_typer(period.period, name="period")
 app.add_typer(period.restatement, name="restatement")
+app.add_typer(key.app, name="key")
+app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")

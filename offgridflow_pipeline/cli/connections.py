@@ -103,7 +103,8 @@ def add(
             }
         )
         sealed = _sealed(tenant, wanted) if secret_stdin else None
-        database.connections.add(tenant, connection_id, **to_row(wanted), sealed=sealed, replace=replace)
+        with _audited(database, tenant, connection_id, "connectors:added") as bound:
+            bound.connections.add(tenant, connection_id, **to_row(wanted), sealed=sealed, replace=replace)
     typer.echo(f"{'Replaced' if before else 'Added'} {connection_id} of {tenant}: {kind} by {wanted.provider}.")
     if wanted.aws.external_id:
         typer.echo(f"Trust policy of {wanted.aws.role_arn}: condition sts:ExternalId = {wanted.aws.external_id}")
@@ -148,27 +149,38 @@ def test(
         raise typer.Exit(1)
 
 
+@contextmanager
+def _audited(database: Database, tenant: str, connection_id: str, action: str) -> Iterator[Database]:
+    """A transaction of the tenant that also tells its audit log what the operator did."""
+    from offgridflow_pipeline.identity.audit import Action, record
+
+    with database.tenant(tenant) as scope:
+        bound = database.within(scope)
+        yield bound
+        record(bound, tenant, Action(action), actor="system", target=f"connection:{connection_id}")
+
+
 @app.command()
 def remove(tenant: Tenant, connection_id: Id) -> None:
     """Remove a connection and its sealed secret; what was read through it stays until its days are read again."""
-    with _connections_command() as database:
-        database.connections.remove(tenant, connection_id)
+    with _connections_command() as database, _audited(database, tenant, connection_id, "connectors:removed") as bound:
+        bound.connections.remove(tenant, connection_id)
     typer.echo(f"Removed {connection_id} of {tenant}.")
 
 
 @app.command()
 def pause(tenant: Tenant, connection_id: Id) -> None:
     """Stop reading a connection."""
-    with _connections_command() as database:
-        database.connections.pause(tenant, connection_id)
+    with _connections_command() as database, _audited(database, tenant, connection_id, "connectors:paused") as bound:
+        bound.connections.pause(tenant, connection_id)
     typer.echo(f"Paused {connection_id} of {tenant}.")
 
 
 @app.command()
 def resume(tenant: Tenant, connection_id: Id) -> None:
     """Read a connection again."""
-    with _connections_command() as database:
-        database.connections.resume(tenant, connection_id)
+    with _connections_command() as database, _audited(database, tenant, connection_id, "connectors:resumed") as bound:
+        bound.connections.resume(tenant, connection_id)
     typer.echo(f"{connection_id} of {tenant} is read again.")
 
 

@@ -50,6 +50,5 @@ def prepare(settings: Settings) -> dict[str, str]:
         "OFFGRIDFLOW_DATA_DIR": str(settings.data_dir.resolve()),
         "DAGSTER_EVENT_BATCH_SIZE": "500",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONWARNINGS": "ignore::dagster.BetaWarning,ignore::dagster.SupersessionWarning",
     }
     return environment

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="PostgreSQL: migrations, status, ve
 
 
 @contextmanager
-def database_command(*, ready: bool) -> Iterator[Database]:
+def database_command(*, ready: bool, role: Literal["ogf_pipeline", "ogf_api"] = "ogf_pipeline") -> Iterator[Database]:
     """The configured database (`ready`: migrated and guarded); refusals become one line and exit code 1."""
     from offgridflow_pipeline.database.embedded import EmbeddedServerError
     from offgridflow_pipeline.database.engine import (
@@ -40,7 +40,7 @@ def database_command(*, ready: bool) -> Iterator[Database]:
         UnknownTenantError,
     )
     try:
-        database = (connect if ready else open_database)(load_settings())
+        database = (connect if ready else open_database)(load_settings(), role=role)
         try:
             yield database
         finally:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from offgridflow_pipeline.demo.people import DemoPeople
     from offgridflow_pipeline.demo.tenants import DemoTenant
+    from offgridflow_pipeline.settings import Settings
 
 REPORT_SUFFIXES = (".pdf", ".xhtml", ".xbrl", ".zip")
 
@@ -35,7 +37,7 @@ def demo(
     bills = generate(settings.data_dir / "demo" / "bills", months=months)
     typer.echo("2/3 Preparing PostgreSQL and the Dagster instance ...")
     environment = prepare(settings)
-    _register(bills.tenants)
+    people = _register(settings, bills.tenants)
     try:
         log = settings.data_dir / "demo" / "run.log"
         typer.echo(f"3/3 Running the main job (log: {log}) ...")
@@ -53,18 +55,19 @@ def demo(
         if ours:
             embedded.stop(settings.postgres_dir)
     _show(settings.data_dir / "reports", out, [t.slug for t in bills.tenants], bills.months)
-    typer.echo(
-        f"\nDone in {time.monotonic() - started:.0f} s. `offgridflow dev` shows the same runs in the Dagster UI."
-    )
+    typer.echo()
+    for line in people.lines():
+        typer.echo(line)
+    typer.echo(f"\nDone in {time.monotonic() - started:.0f} s. `make dev` serves portal, API and Dagster UI over them.")
 
 
-def _register(tenants: Sequence[DemoTenant]) -> None:
-    """Add the demonstration's tenants and connections where missing; other tenants stay."""
+def _register(settings: Settings, tenants: Sequence[DemoTenant]) -> DemoPeople:
+    """Add the demonstration's tenants, connections and people where missing; others stay."""
     from offgridflow_pipeline.connectors.connections import to_row
     from offgridflow_pipeline.database.engine import connect
-    from offgridflow_pipeline.settings import load_settings
+    from offgridflow_pipeline.demo.people import add_demo_people
 
-    database = connect(load_settings())
+    database = connect(settings)
     try:
         known = {row.slug for row in database.tenants.list()}
         for tenant in tenants:
@@ -72,6 +75,7 @@ def _register(tenants: Sequence[DemoTenant]) -> None:
                 database.tenants.add(tenant.slug, tenant.display_name, lei=tenant.lei, currency=tenant.currency)
             for connection in tenant.connections:
                 database.connections.add(tenant.slug, connection.id, **to_row(connection), replace=True)
+        return add_demo_people(settings, database)
     finally:
         database.close()
 

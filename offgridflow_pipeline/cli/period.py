@@ -15,6 +15,7 @@ from uuid import UUID
 import typer
 
 from offgridflow_pipeline.cli.db import database_command
+from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.months import month_days
 
 if TYPE_CHECKING:
@@ -45,6 +46,15 @@ def _command() -> Iterator[Database]:
             raise typer.Exit(1) from error
 
 
+@contextmanager
+def _audited(database: Database, tenant: str, action: Action, target: str, by: str) -> Iterator[Database]:
+    """One transaction of the tenant for a decision and its event; who decided is the operator's account here."""
+    with database.tenant(tenant) as scope:
+        bound = database.within(scope)
+        yield bound
+        record(bound, tenant, action, actor="system", target=target, details={"by": by})
+
+
 @period.command()
 def close(
     tenant: Tenant,
@@ -60,15 +70,16 @@ def close(
         if unread and not incomplete:
             typer.echo("Error: read these days first, or close with --incomplete.", err=True)
             raise typer.Exit(1)
-        database.period_closures.close(tenant, month, by=by)
+        with _audited(database, tenant, Action.PERIOD_CLOSED, f"period:{month}", by) as bound:
+            bound.period_closures.close(tenant, month, by=by)
     typer.echo(f"Closed {month} of {tenant}.")
 
 
 @period.command()
 def reopen(tenant: Tenant, month: Month, by: By) -> None:
     """Reopen a closed month; what was proposed for it meanwhile counts as approved."""
-    with _command() as database:
-        database.period_closures.reopen(tenant, month, by=by)
+    with _command() as database, _audited(database, tenant, Action.PERIOD_REOPENED, f"period:{month}", by) as bound:
+        bound.period_closures.reopen(tenant, month, by=by)
     typer.echo(f"Reopened {month} of {tenant}.")
 
 
@@ -108,8 +119,9 @@ def approve(
     tenant: Tenant, restatement_id: Annotated[UUID, typer.Argument(help="Id as `list` shows it.")], by: By
 ) -> None:
     """Take the change in: the sensor launches its days within a minute; the month stays closed."""
-    with _command() as database:
-        database.restatements.approve(tenant, restatement_id, by=by)
+    target = f"restatement:{restatement_id}"
+    with _command() as database, _audited(database, tenant, Action.RESTATEMENT_APPROVED, target, by) as bound:
+        bound.restatements.approve(tenant, restatement_id, by=by)
     typer.echo(f"Approved {restatement_id}.")
 
 
@@ -118,8 +130,9 @@ def reject(
     tenant: Tenant, restatement_id: Annotated[UUID, typer.Argument(help="Id as `list` shows it.")], by: By
 ) -> None:
     """Leave the month as it is; the same delivery is not proposed again, a newer one is."""
-    with _command() as database:
-        database.restatements.reject(tenant, restatement_id, by=by)
+    target = f"restatement:{restatement_id}"
+    with _command() as database, _audited(database, tenant, Action.RESTATEMENT_REJECTED, target, by) as bound:
+        bound.restatements.reject(tenant, restatement_id, by=by)
     typer.echo(f"Rejected {restatement_id}.")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from offgridflow_pipeline.cli.db import database_command
+from offgridflow_pipeline.identity.audit import Action, record
 
 app = typer.Typer(no_args_is_help=True, help="Tenants: the organisations that report.")
 
@@ -21,6 +22,7 @@ def add(
     """Add a tenant."""
     with database_command(ready=True) as database:
         tenant = database.tenants.add(slug, name, lei=lei, currency=currency)
+        record(database, tenant.slug, Action.TENANT_ADDED, actor="system", target=f"tenant:{tenant.tenant_id}")
     typer.echo(f"Added {tenant.slug} ({tenant.tenant_id}).")
 
 

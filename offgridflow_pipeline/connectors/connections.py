@@ -167,9 +167,16 @@ class Connection(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Connection:
-        for problem in chain(self._hidden_secrets(), self._wrong_uri(), self._wrong_parts(), self._missing()):
+        for problem in chain(
+            self._unprintable(), self._hidden_secrets(), self._wrong_uri(), self._wrong_parts(), self._missing()
+        ):
             raise ValueError(problem)
         return self
+
+    def _unprintable(self) -> Iterator[str]:
+        for name, value in _texts(self.model_dump(), ""):
+            if not value.isprintable():
+                yield f"{name} holds a line break or another control character: take it out"
 
     def _hidden_secrets(self) -> Iterator[str]:
         for name, value in _texts(self.model_dump(), ""):

@@ -67,6 +67,27 @@ def secrets_of(access: Access) -> list[SecretStr]:
     return [value for value in values if isinstance(value, SecretStr) and value.get_secret_value()]
 
 
+def check_places(connection: Connection, tenant: str, settings: Settings) -> None:
+    """Refuse a connection that a tenant asks for by itself when it names a place that the settings do not allow.
+
+    Stricter than `access_of`, which also serves operators: no host but the clouds' own and those of the settings,
+    no local file but below their folders, in every environment.
+
+    Raises:
+        ConnectionConfigError: names the field and the cure.
+    """
+    _check_addresses(connection, settings, is_lenient=False)
+    _check_lake(connection, settings)
+    if connection.provider != "local":
+        return
+    roots = [Path(root) for root in _local(connection, tenant, settings).roots]
+    if not any(Path(connection.uri).resolve().is_relative_to(root) for root in roots):
+        raise ConnectionConfigError(
+            f"Connection {connection.id!r}: uri lies outside of the folders that local bills may lie in "
+            "(OFFGRIDFLOW_LOCAL_SOURCE_ROOTS). Use object storage, or ask the operator."
+        )
+
+
 def check_form(connection: Connection, secret: SecretStr) -> None:
     """Refuse a secret that the connection could never use, before it is stored.
 
@@ -177,18 +198,18 @@ def _https_hosts(connection: Connection) -> frozenset[str]:
     return frozenset({urlsplit(connection.uri).netloc.lower(), *connection.https.allowed_hosts})
 
 
-def _check_addresses(connection: Connection, settings: Settings) -> None:
+def _check_addresses(connection: Connection, settings: Settings, *, is_lenient: bool = True) -> None:
     addresses: dict[str, str] = {
         "aws.endpoint_url": connection.aws.endpoint_url,
         "azure.account_url": connection.azure.account_url,
         "azure.management_url": connection.azure.management_url,
         "gcp.api_endpoint": connection.gcp.api_endpoint,
     }
-    if connection.uri.startswith("https://"):
+    if urlsplit(connection.uri).scheme.lower() == "https":  # a scheme may be written in capitals
         addresses["uri"] = connection.uri
     addresses |= {f"https.allowed_hosts ({host})": f"https://{host}" for host in connection.https.allowed_hosts}
     for name, address in addresses.items():
-        if address and not _allowed(address, connection.provider, settings):
+        if address and not _allowed(address, connection.provider, settings, is_lenient=is_lenient):
             raise ConnectionConfigError(
                 f"Connection {connection.id!r}: {name} is a host that OffGridFlow may not send credentials to. "
                 "Check it, or add the host to OFFGRIDFLOW_ALLOWED_HOSTS."
@@ -214,7 +235,7 @@ def _parts(uri: str) -> tuple[str, ...]:
     return (scheme, *filter(None, rest.split("/")))
 
 
-def _allowed(address: str, provider: str, settings: Settings) -> bool:
+def _allowed(address: str, provider: str, settings: Settings, *, is_lenient: bool) -> bool:
     parts = urlsplit(address)
     host = (parts.hostname or "").lower()
     place = parts.netloc.rpartition("@")[2].lower()
@@ -224,7 +245,7 @@ def _allowed(address: str, provider: str, settings: Settings) -> bool:
         host == suffix or (suffix.startswith(".") and host.endswith(suffix)) for suffix in _cloud_hosts()[provider]
     ):
         return True
-    return not settings.allowed_hosts and settings.environment != "production"
+    return is_lenient and not settings.allowed_hosts and settings.environment != "production"
 
 
 @cache

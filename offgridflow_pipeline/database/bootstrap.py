@@ -7,7 +7,7 @@ managed servers give.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ DAGSTER_DATABASE = "dagster"
 OWNER_ROLE = "ogf_owner"
 DEFINER_ROLE = "ogf_definer"
 APPLICATION_ROLE = "ogf_pipeline"
+API_ROLE = "ogf_api"
 DAGSTER_ROLE = "ogf_dagster"
 MINIMUM_VERSION = 15
 
@@ -33,8 +34,8 @@ class BootstrapError(RuntimeError):
     """Roles or databases cannot be made; the message says why and what to do."""
 
 
-def prepare_application(admin_url: sa.URL, password: str) -> None:
-    """Make the owner, definer and application roles and the database that the URL names.
+def prepare_application(admin_url: sa.URL, passwords: Mapping[str, str]) -> None:
+    """Make the owner and definer roles, the login roles with their passwords, and the database that the URL names.
 
     Raises:
         BootstrapError: the server is out of reach, too old, or the URL's role may not do it.
@@ -42,7 +43,8 @@ def prepare_application(admin_url: sa.URL, password: str) -> None:
     with _server(admin_url) as connection:
         _role(connection, OWNER_ROLE, password=None)
         _role(connection, DEFINER_ROLE, password=None)
-        _role(connection, APPLICATION_ROLE, password=password)
+        for role, password in passwords.items():
+            _role(connection, role, password=password)
         _member(connection, DEFINER_ROLE, of=OWNER_ROLE)
         for role in (OWNER_ROLE, DEFINER_ROLE):
             _member(connection, role, of=None)
@@ -144,8 +146,15 @@ def _member(connection: psycopg.Connection[Any], role: str, *, of: str | None) -
 
 
 def _database(connection: psycopg.Connection[Any], name: str, *, owner: str | None) -> None:
-    if connection.execute("select from pg_database where datname = %s", [name]).fetchone() is not None:
-        return
+    if connection.execute("select from pg_database where datname = %s", [name]).fetchone() is None:
+        _new_database(connection, name, owner=owner)
+    if owner is None:
+        for role in (OWNER_ROLE, APPLICATION_ROLE, API_ROLE):
+            grant = sql.SQL("grant connect on database {} to {}")
+            connection.execute(grant.format(sql.Identifier(name), sql.Identifier(role)))
+
+
+def _new_database(connection: psycopg.Connection[Any], name: str, *, owner: str | None) -> None:
     template: sql.Composable = sql.SQL("template template0 encoding 'UTF8'")
     if connection.info.server_version // 10_000 >= _BUILTIN_LOCALE_VERSION:
         template += sql.SQL(" locale_provider builtin builtin_locale 'C.UTF-8'")  # equal on every machine
@@ -153,9 +162,6 @@ def _database(connection: psycopg.Connection[Any], name: str, *, owner: str | No
     database = sql.Identifier(name)
     connection.execute(sql.SQL("create database {} {} {}").format(database, belongs, template))
     connection.execute(sql.SQL("revoke all on database {} from public").format(database))
-    if owner is None:
-        for role in (OWNER_ROLE, APPLICATION_ROLE):
-            connection.execute(sql.SQL("grant connect on database {} to {}").format(database, sql.Identifier(role)))
 
 
 def _first_line(error: Exception) -> str:

@@ -79,6 +79,8 @@ class PeriodClosures:
                 "insert into ogf.period_closures (tenant_id, month, closed_by) values (:tenant_id, :month, :by)",
                 {"tenant_id": scope.tenant_id, "month": month, "by": by},
             )
+            # Readers are told whether a figure is provisional: what they hold is out of date now.
+            self._database.within(scope).publications.bump(tenant, "closure", {}, by)
 
     def reopen(self, tenant: str, month: str, *, by: str) -> None:
         """Reopen a closed month; what was proposed for it meanwhile counts as approved by the same person.
@@ -106,6 +108,7 @@ class PeriodClosures:
             ).all()
             for restatement_id in proposed:
                 _decide(scope, restatement_id, "approved", by)
+            self._database.within(scope).publications.bump(tenant, "closure", {}, by)
 
     def closed_months(self, tenant: str) -> frozenset[str]:
         """Months that are closed now."""

@@ -293,8 +293,12 @@ class CloudConnections:
         with self._database.tenant(tenant) as scope:
             scope.connection.execute(
                 sa.text(
-                    f"update ogf.cloud_connections set last_attempt_at = clock_timestamp(), {outcome}, status ="
-                    f" case status when 'paused' then status else :status end where {_MINE}"
+                    "with attempted as (update ogf.cloud_connections set last_attempt_at = clock_timestamp(),"
+                    f" {outcome}, status = case status when 'paused' then status else :status end"
+                    f" where {_MINE} returning provider)"
+                    " insert into ogf.sync_ledger (tenant_id, connection_id, provider, outcome)"
+                    " select :tenant_id, :connection_id, provider,"
+                    " case :status when 'active' then 'success' else 'failure' end from attempted"
                 ),
                 {"tenant_id": scope.tenant_id, "connection_id": connection_id, **values},
             )

@@ -6,17 +6,17 @@ transaction sets the tenant for its own duration only. Roles are made in `bootst
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from offgridflow_pipeline.database import bootstrap, embedded
-from offgridflow_pipeline.database.bootstrap import APPLICATION_DATABASE, APPLICATION_ROLE, BootstrapError
+from offgridflow_pipeline.database.bootstrap import API_ROLE, APPLICATION_DATABASE, APPLICATION_ROLE, BootstrapError
 from offgridflow_pipeline.database.migrations import (
     LEDGER,
     Applied,
@@ -25,24 +25,21 @@ from offgridflow_pipeline.database.migrations import (
     migrate,
     require_current,
 )
+from offgridflow_pipeline.database.pooling import replace_dead_connections
+from offgridflow_pipeline.database.registry import Repositories
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.changes import SourceChanges
-    from offgridflow_pipeline.database.closures import PeriodClosures, Restatements
-    from offgridflow_pipeline.database.connections import CloudConnections
-    from offgridflow_pipeline.database.feed_states import DayDigests, FeedStates
-    from offgridflow_pipeline.database.repositories import ReportRegister, SourceSnapshots
-    from offgridflow_pipeline.database.serving import CheckLedger, ScopeTotalsServing
-    from offgridflow_pipeline.database.tenants import Tenants
     from offgridflow_pipeline.settings import Settings
 
 TENANT_SETTING = "offgridflow.tenant"
+USER_SETTING = "offgridflow.user"
+#: Scope of what belongs to no tenant: the platform's own audit chain and mail to persons.
+PLATFORM = UUID(int=0)
+PLATFORM_SLUG = "platform"
 POOL_SIZE = 5
-POOL_TIMEOUT_SECONDS = 30
+COUNTING_POOL_SIZE = 2
 CONNECT_TIMEOUT_SECONDS = 10
-STATEMENT_TIMEOUT = "5min"
 IDLE_TRANSACTION_TIMEOUT = "5min"
-LOCK_TIMEOUT = "1min"
 
 
 class DatabaseError(RuntimeError):
@@ -51,6 +48,21 @@ class DatabaseError(RuntimeError):
 
 class UnknownTenantError(LookupError):
     """No tenant has that slug."""
+
+
+class ForeignScopeError(RuntimeError):
+    """A transaction that is bound to one tenant or user was asked for another: a fault of the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A role that processes connect as, its password, and the bounds of its statements."""
+
+    role: str
+    password: str = field(repr=False)
+    statement_timeout: str = "5min"
+    lock_timeout: str = "1min"
+    pool_timeout_seconds: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +74,22 @@ class TenantScope:
     slug: str
 
 
-class Database:
+@dataclass(frozen=True, slots=True)
+class UserScope:
+    """An open transaction that sees and writes what belongs to one user: credentials, sessions, resets."""
+
+    connection: sa.Connection
+    user_id: UUID
+
+
+class Database(Repositories):
     """Engines and repositories of one database; connects on first use."""
 
-    def __init__(self, admin_url: sa.URL, application_password: str) -> None:
+    def __init__(self, admin_url: sa.URL, logins: Sequence[Login]) -> None:
+        """The first of the logins is the one that this process connects as."""
         self._admin_url = admin_url
-        self._password = application_password
+        self._logins = tuple(logins)
+        self._login = self._logins[0]
 
     @cached_property
     def admin_engine(self) -> sa.Engine:
@@ -85,22 +107,40 @@ class Database:
     def application_engine(self) -> sa.Engine:
         """Engine of the application role, under row level security."""
         limits = {
-            "statement_timeout": STATEMENT_TIMEOUT,
+            "statement_timeout": self._login.statement_timeout,
             "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT,
-            "lock_timeout": LOCK_TIMEOUT,
+            "lock_timeout": self._login.lock_timeout,
             "timezone": "UTC",
         }
         options = " ".join(f"-c {name}={value}" for name, value in limits.items())
-        return sa.create_engine(
-            self._admin_url.set(username=APPLICATION_ROLE, password=self._password),
+        engine = sa.create_engine(
+            self._admin_url.set(username=self._login.role, password=self._login.password),
             pool_size=POOL_SIZE,
             max_overflow=0,
-            pool_timeout=POOL_TIMEOUT_SECONDS,
-            pool_pre_ping=True,
+            pool_timeout=self._login.pool_timeout_seconds,
+            hide_parameters=True,  # an error's text goes to the log: values are people's, or hashes of their secrets
             connect_args={
                 "application_name": "offgridflow",
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "options": options,
+            },
+        )
+        return replace_dead_connections(engine)
+
+    @cached_property
+    def counting_engine(self) -> sa.Engine:
+        """Engine of single statements beside the requests' transactions: rate limits. Fails fast."""
+        return sa.create_engine(
+            self.application_engine.url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=COUNTING_POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=1,
+            hide_parameters=True,
+            connect_args={
+                "application_name": "offgridflow-counting",
+                "connect_timeout": 2,
+                "options": "-c statement_timeout=1s -c lock_timeout=1s -c timezone=UTC",
             },
         )
 
@@ -118,6 +158,27 @@ class Database:
             enter(connection, tenant_id)
             yield TenantScope(connection, tenant_id, slug)
 
+    @contextmanager
+    def platform(self) -> Iterator[TenantScope]:
+        """A transaction of the platform itself: rows of the nil tenant, and of no organisation."""
+        with self.application_engine.begin() as connection:
+            enter(connection, PLATFORM)
+            yield TenantScope(connection, PLATFORM, PLATFORM_SLUG)
+
+    @contextmanager
+    def user(self, user_id: UUID) -> Iterator[UserScope]:
+        """A transaction of one user: commits at the end, rolls back on an exception."""
+        with self.application_engine.begin() as connection:
+            enter_user(connection, user_id)
+            yield UserScope(connection, user_id)
+
+    def within(self, *scopes: TenantScope | UserScope) -> Database:
+        """This database, bound to open transactions: repositories write in them instead of opening their own.
+
+        So a change, its audit event and its mail are one transaction. Asked for another tenant or user, it refuses.
+        """
+        return _Joined(self, scopes)
+
     def prepare(self) -> list[str]:
         """Make roles and database where missing, apply pending migrations; returns the applied files' names.
 
@@ -126,7 +187,7 @@ class Database:
             MigrationError: the schema and the migration files do not fit.
         """
         try:
-            bootstrap.prepare_application(self._admin_url, self._password)
+            bootstrap.prepare_application(self._admin_url, {login.role: login.password for login in self._logins})
         except BootstrapError as error:
             raise DatabaseError(str(error)) from error
         return migrate(self.admin_engine)
@@ -151,8 +212,8 @@ class Database:
                     applied = [Applied(*row) for row in rows]
         except sa.exc.OperationalError as error:
             raise DatabaseError(
-                f"The role {APPLICATION_ROLE} cannot connect to {self.address}: {str(error.orig).strip()} "
-                "Run `offgridflow db migrate`; check OFFGRIDFLOW_APPLICATION_PASSWORD."
+                f"The role {self._login.role} cannot connect to {self.address}: {str(error.orig).strip()} "
+                "Run `offgridflow db migrate`; check the password of that role in the settings."
             ) from error
         except sa.exc.ProgrammingError as error:
             raise PendingMigrationError("The schema is not there yet: run `offgridflow db migrate`.") from error
@@ -188,93 +249,59 @@ class Database:
             DatabaseError: the server is out of reach or refuses.
         """
         try:
-            url = bootstrap.prepare_dagster(self._admin_url, self._password)
+            url = bootstrap.prepare_dagster(self._admin_url, self._password_of(APPLICATION_ROLE))
         except BootstrapError as error:
             raise DatabaseError(str(error)) from error
         return url.render_as_string(hide_password=False)
 
+    def connected_as(self, role: str) -> Database:
+        """The same database, connected as another of its login roles; the caller closes it."""
+        return Database(self._admin_url, sorted(self._logins, key=lambda login: login.role != role))
+
+    def _password_of(self, role: str) -> str:
+        return next(login.password for login in self._logins if login.role == role)
+
     def close(self) -> None:
         """Close pooled connections; an embedded server keeps running for others."""
-        for name in ("admin_engine", "application_engine"):
+        for name in ("admin_engine", "application_engine", "counting_engine"):
             if name in self.__dict__:
                 self.__dict__.pop(name).dispose()
 
-    @cached_property
-    def tenants(self) -> Tenants:
-        """Organisations that report."""
-        from offgridflow_pipeline.database.tenants import Tenants
 
-        return Tenants(self)
+_Scope = TypeVar("_Scope", TenantScope, UserScope)
 
-    @cached_property
-    def connections(self) -> CloudConnections:
-        """Cloud connections of tenants and their sealed secrets."""
-        from offgridflow_pipeline.database.connections import CloudConnections
 
-        return CloudConnections(self)
+class _Joined(Database):
+    """A database whose transactions are those of the given scopes; never commits by itself."""
 
-    @cached_property
-    def source_snapshots(self) -> SourceSnapshots:
-        """Billing objects that were read."""
-        from offgridflow_pipeline.database.repositories import SourceSnapshots
+    def __init__(self, outer: Database, scopes: Sequence[TenantScope | UserScope]) -> None:
+        super().__init__(outer._admin_url, outer._logins)
+        self.__dict__["application_engine"] = outer.application_engine
+        self._scopes = scopes
 
-        return SourceSnapshots(self)
+    @contextmanager
+    def tenant(self, slug: str) -> Iterator[TenantScope]:
+        """The bound transaction of that tenant."""
+        yield self._bound(TenantScope, lambda scope: scope.slug == slug, slug)
 
-    @cached_property
-    def report_register(self) -> ReportRegister:
-        """Report artefacts and their editions."""
-        from offgridflow_pipeline.database.repositories import ReportRegister
+    @contextmanager
+    def platform(self) -> Iterator[TenantScope]:
+        """The bound transaction of the platform."""
+        yield self._bound(TenantScope, lambda scope: scope.tenant_id == PLATFORM, PLATFORM_SLUG)
 
-        return ReportRegister(self)
+    @contextmanager
+    def user(self, user_id: UUID) -> Iterator[UserScope]:
+        """The bound transaction of that user."""
+        yield self._bound(UserScope, lambda scope: scope.user_id == user_id, str(user_id))
 
-    @cached_property
-    def scope_totals(self) -> ScopeTotalsServing:
-        """Serving table of daily scope totals."""
-        from offgridflow_pipeline.database.serving import ScopeTotalsServing
+    def close(self) -> None:
+        """Nothing: the engine belongs to the outer database."""
 
-        return ScopeTotalsServing(self)
-
-    @cached_property
-    def check_ledger(self) -> CheckLedger:
-        """Verdicts of asset checks."""
-        from offgridflow_pipeline.database.serving import CheckLedger
-
-        return CheckLedger(self)
-
-    @cached_property
-    def feed_states(self) -> FeedStates:
-        """State of each source as of the last committed read."""
-        from offgridflow_pipeline.database.feed_states import FeedStates
-
-        return FeedStates(self)
-
-    @cached_property
-    def day_digests(self) -> DayDigests:
-        """What the extract tables hold of every connection and day."""
-        from offgridflow_pipeline.database.feed_states import DayDigests
-
-        return DayDigests(self)
-
-    @cached_property
-    def source_changes(self) -> SourceChanges:
-        """Days of sources that differ from what was committed."""
-        from offgridflow_pipeline.database.changes import SourceChanges
-
-        return SourceChanges(self)
-
-    @cached_property
-    def period_closures(self) -> PeriodClosures:
-        """Closed months."""
-        from offgridflow_pipeline.database.closures import PeriodClosures
-
-        return PeriodClosures(self)
-
-    @cached_property
-    def restatements(self) -> Restatements:
-        """Later changes of closed months."""
-        from offgridflow_pipeline.database.closures import Restatements
-
-        return Restatements(self)
+    def _bound(self, kind: type[_Scope], wanted: Callable[[_Scope], bool], name: str) -> _Scope:
+        for scope in self._scopes:
+            if isinstance(scope, kind) and wanted(scope):
+                return scope
+        raise ForeignScopeError(f"The transaction is not bound to {name}.")
 
 
 def enter(connection: sa.Connection, tenant_id: UUID) -> None:
@@ -282,30 +309,54 @@ def enter(connection: sa.Connection, tenant_id: UUID) -> None:
     connection.execute(sa.text(f"select set_config('{TENANT_SETTING}', :tenant, true)"), {"tenant": str(tenant_id)})
 
 
-def open_database(settings: Settings, server_mode: Literal["stop", "delete"] | None = None) -> Database:
-    """The database of the settings as it is; starts the embedded server when no URL is set.
+def enter_user(connection: sa.Connection, user_id: UUID) -> None:
+    """Bind the open transaction, and nothing after it, to the user."""
+    connection.execute(sa.text(f"select set_config('{USER_SETTING}', :user_id, true)"), {"user_id": str(user_id)})
+
+
+def _logins(settings: Settings, role: str) -> list[Login]:
+    """The login roles of the settings, the wanted one first. People wait for the sidecar: its bounds are short."""
+    known = [
+        Login(APPLICATION_ROLE, settings.application_password.get_secret_value()),
+        Login(API_ROLE, settings.api_password.get_secret_value(), "10s", "5s", 5),
+    ]
+    return sorted(known, key=lambda login: login.role != role)
+
+
+def open_database(
+    settings: Settings,
+    server_mode: Literal["stop", "delete"] | None = None,
+    *,
+    role: Literal["ogf_pipeline", "ogf_api"] = "ogf_pipeline",
+) -> Database:
+    """The database of the settings as it is, as one of the two login roles; starts the embedded server without a URL.
 
     Raises:
         DatabaseError: the URL is not one of PostgreSQL, or production has none.
         EmbeddedServerError: the embedded server does not start.
     """
-    password = settings.application_password.get_secret_value()
+    logins = _logins(settings, role)
     if settings.database_url is None:
         if settings.environment == "production":
             raise DatabaseError("The embedded PostgreSQL is not for production: set DATABASE_URL.")
         server = embedded.start(settings.postgres_dir, server_mode)
-        return Database(server.admin_url(APPLICATION_DATABASE), password)
+        return Database(server.admin_url(APPLICATION_DATABASE), logins)
     try:
         url = sa.make_url(settings.database_url.get_secret_value())
     except sa.exc.ArgumentError:
         raise DatabaseError("DATABASE_URL is no URL: write postgresql://user:password@host:5432/ogf.") from None
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise DatabaseError(f"DATABASE_URL names {url.drivername!r}: OffGridFlow needs PostgreSQL 15 or newer.")
-    return Database(url.set(drivername="postgresql+psycopg", database=url.database or APPLICATION_DATABASE), password)
+    return Database(url.set(drivername="postgresql+psycopg", database=url.database or APPLICATION_DATABASE), logins)
 
 
-def connect(settings: Settings, server_mode: Literal["stop", "delete"] | None = None) -> Database:
-    """The database of the settings, ready for use.
+def connect(
+    settings: Settings,
+    server_mode: Literal["stop", "delete"] | None = None,
+    *,
+    role: Literal["ogf_pipeline", "ogf_api"] = "ogf_pipeline",
+) -> Database:
+    """The database of the settings, ready for use: as `ogf_pipeline`, or as the sidecar's `ogf_api`.
 
     Outside of production, missing roles, database and migrations are made on the way; in production that
     is `offgridflow db migrate`, and a schema that does not fit the code is refused here.
@@ -315,7 +366,7 @@ def connect(settings: Settings, server_mode: Literal["stop", "delete"] | None = 
         MigrationError: the schema and the migration files do not fit.
         EmbeddedServerError: the embedded server does not start.
     """
-    database = open_database(settings, server_mode)
+    database = open_database(settings, server_mode, role=role)
     try:
         try:
             database.require_ready()
@@ -332,12 +383,16 @@ def connect(settings: Settings, server_mode: Literal["stop", "delete"] | None = 
 
 
 __all__ = [
+    "PLATFORM",
     "Database",
     "DatabaseError",
+    "ForeignScopeError",
     "MigrationError",
     "TenantScope",
     "UnknownTenantError",
+    "UserScope",
     "connect",
     "enter",
+    "enter_user",
     "open_database",
 ]

@@ -183,12 +183,32 @@ class ReportRegister:
             ).all()
         return [Artefact(*row) for row in rows]
 
-    def publish(self, tenant: str, period: str, kinds: Sequence[str], *, run_id: str) -> None:
+    def validated(self, tenant: str, period: str, kind: str, sha256: str, validation: Mapping[str, Any]) -> None:
+        """Note what the validator said of the artefact with these bytes."""
+        with self._database.tenant(tenant) as scope:
+            scope.connection.execute(
+                sa.text(
+                    "update ogf.report_register set validation = cast(:validation as jsonb)"
+                    " where tenant_id = :tenant_id and period = :period and kind = :kind and sha256 = :sha256"
+                ),
+                {
+                    "tenant_id": scope.tenant_id,
+                    "period": period,
+                    "kind": kind,
+                    "sha256": sha256,
+                    "validation": json.dumps(validation, sort_keys=True),
+                },
+            )
+
+    def publish(self, tenant: str, period: str, kinds: Sequence[str], *, run_id: str) -> dict[str, int]:
         """Publish the newest edition of every kind, superseding the published ones; all or none.
+
+        Returns kind -> published edition.
 
         Raises:
             RecordError: a kind has no edition yet.
         """
+        editions: dict[str, int] = {}
         with self._database.tenant(tenant) as scope:
             for kind in sorted(kinds):
                 one_at_a_time(scope, "report_register", period, kind)
@@ -198,6 +218,7 @@ class ReportRegister:
                     raise RecordError(
                         f"report_register: {kind} of {tenant} {period} is not there: materialise it first."
                     )
+                editions[kind] = newest.edition
                 if newest.status == "published":
                     continue
                 key = {"tenant_id": scope.tenant_id, "period": period, "kind": kind}
@@ -217,6 +238,7 @@ class ReportRegister:
                     ),
                     {**key, "run_id": run_id, "edition": newest.edition},
                 )
+        return editions
 
     @staticmethod
     def _newest(scope: TenantScope, period: str, kind: str) -> Artefact | None:

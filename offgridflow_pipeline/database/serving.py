@@ -164,6 +164,18 @@ class CheckLedger:
                     },
                 )
 
+    def failures(self, tenant: str, run_id: str) -> list[Verdict]:
+        """Checks of severity ERROR that failed in the run, in the order they were recorded."""
+        with self._database.tenant(tenant) as scope:
+            rows = scope.connection.execute(
+                sa.text(
+                    f"select {_VERDICT} from ogf.check_ledger where tenant_id = :tenant_id and run_id = :run_id"
+                    " and not passed and severity = 'ERROR' order by entry_id"
+                ),
+                {"tenant_id": scope.tenant_id, "run_id": run_id},
+            ).all()
+        return [Verdict(*row) for row in rows]
+
     def list(self, tenant: str, *, check_name: str | None = None, partition_key: str | None = None) -> list[Verdict]:
         """Verdicts of the tenant, oldest first; of one check and one partition where given."""
         with self._database.tenant(tenant) as scope:

@@ -5,6 +5,7 @@ Adding a tenant runs inside the new tenant's own scope, so the application role 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from offgridflow_pipeline.database.engine import enter
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.engine import Database
+    from offgridflow_pipeline.database.engine import Database, TenantScope
 
 
 class TenantError(ValueError):
@@ -85,18 +86,45 @@ class Tenants:
             UnknownTenantError: no tenant has that slug.
         """
         with self._database.tenant(slug) as scope:
-            row = scope.connection.execute(
-                sa.text(
-                    "select tenant_id, slug, display_name, lei, currency, status from ogf.tenants"
-                    " where tenant_id = :tenant_id"
-                ),
-                {"tenant_id": scope.tenant_id},
-            ).one()
+            return self._get(scope)
+
+    def change(self, slug: str, values: Mapping[str, str | None]) -> Tenant:
+        """Set name, LEI or currency: those that `values` names (display_name, lei, currency).
+
+        Raises:
+            UnknownTenantError: no tenant has that slug.
+            TenantError: a value has the wrong form.
+        """
+        if strange := values.keys() - {"display_name", "lei", "currency"}:
+            raise KeyError(f"not a column that may be changed: {sorted(strange)}")
+        assignments = ", ".join(f"{name} = :{name}" for name in sorted(values))
+        with self._database.tenant(slug) as scope:
+            if assignments:
+                try:
+                    with scope.connection.begin_nested():
+                        scope.connection.execute(
+                            sa.text(f"update ogf.tenants set {assignments} where tenant_id = :tenant_id"),
+                            {**values, "tenant_id": scope.tenant_id},
+                        )
+                except sa.exc.IntegrityError as error:
+                    raise TenantError(f"Tenant {slug!r} is not changed: {_refusal(error)}") from None
+            return self._get(scope)
+
+    @staticmethod
+    def _get(scope: TenantScope) -> Tenant:
+        row = scope.connection.execute(
+            sa.text(
+                "select tenant_id, slug, display_name, lei, currency, status from ogf.tenants"
+                " where tenant_id = :tenant_id"
+            ),
+            {"tenant_id": scope.tenant_id},
+        ).one()
         return Tenant(*row)
 
 
 _REFUSALS = {
     "tenants_slug_key": "the slug is taken.",
+    "tenants_slug_reserved": "the slug means the platform itself.",
     "tenants_slug_check": "a slug has 2 to 63 lower-case letters, digits and single dashes.",
     "tenants_display_name_check": "the name is empty.",
     "tenants_lei_check": "a LEI has 18 capital letters or digits and 2 check digits.",

@@ -6,9 +6,15 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from offgridflow_pipeline.defs.resources import Platform
 
+if TYPE_CHECKING:
+    from offgridflow_pipeline.database.reports import Report
+
+#: Lake tables that a report was built from: their versions are kept with its publication.
+CITED_DATASETS = ("ghg_inventory", "report_facts", "scope_totals", "emission_lines")
 MEDIA_TYPES = {
     ".pdf": "application/pdf",
     ".xhtml": "application/xhtml+xml",
@@ -54,11 +60,37 @@ def load_artefact(platform: Platform, tenant: str, month: str, kind: str) -> Ite
         yield path
 
 
-def publish(platform: Platform, tenant: str, month: str, kinds: Sequence[str], run_id: str) -> list[Path]:
-    """Mark the newest draft of each kind as published and copy it to the reports folder.
+def publish(
+    platform: Platform, tenant: str, month: str, kinds: Sequence[str], run_id: str, prepared_by: str
+) -> tuple[Report, list[Path]]:
+    """Make the newest draft of each kind the month's newest report, and copy them to the reports folder.
 
-    A copy appears under its final name only when complete; the register is the record, the folder a convenience.
+    One transaction publishes the artefacts, lists the report, raises the data version and tells the audit log; the
+    same artefacts published again change nothing. A copy appears under its final name only when complete; the
+    register is the record, the folder a convenience.
     """
+    from offgridflow_pipeline.identity.audit import Action, record
+
+    paths = _copy(platform, tenant, month, kinds)
+    versions = {name: platform.lake.version(tenant, name) for name in CITED_DATASETS}
+    with platform.database.tenant(tenant) as scope:
+        bound = platform.database.within(scope)
+        editions = bound.report_register.publish(tenant, month, list(kinds), run_id=run_id)
+        report, is_new = bound.reports.publish(tenant, month, editions, run_id=run_id, prepared_by=prepared_by)
+        if is_new:
+            bound.publications.bump(tenant, "report", versions, run_id)
+            record(
+                bound,
+                tenant,
+                Action.REPORT_PUBLISHED,
+                actor=f"run:{run_id}",
+                target=f"rep_{report.report_id}",
+                details={"period": month, "edition": report.edition, "prepared_by": prepared_by},
+            )
+    return report, paths
+
+
+def _copy(platform: Platform, tenant: str, month: str, kinds: Sequence[str]) -> list[Path]:
     folder = platform.settings.data_dir / "reports" / tenant / month
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
@@ -67,5 +99,4 @@ def publish(platform: Platform, tenant: str, month: str, kinds: Sequence[str], r
             partial = folder / f".{source.name}.partial"
             shutil.copyfile(source, partial)
             paths.append(partial.replace(folder / source.name))
-    platform.database.report_register.publish(tenant, month, list(kinds), run_id=run_id)
     return paths

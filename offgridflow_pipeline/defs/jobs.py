@@ -15,6 +15,8 @@ DAILY_ASSETS = (
     "scope_totals",
     "daily_scope_totals",
 )
+#: The daily chain without its extracts: bills that were read already, computed again.
+CALCULATED_ASSETS = ("usage_lines", "emission_lines", "scope_totals", "daily_scope_totals")
 MONTHLY_ASSETS = (
     "ghg_inventory",
     "report_facts",
@@ -29,6 +31,11 @@ daily_emissions = dg.define_asset_job(
     "daily_emissions",
     selection=dg.AssetSelection.assets(*DAILY_ASSETS),
     description="Bills of the chosen days into usage lines, ledger, totals and the serving table.",
+)
+daily_calculation = dg.define_asset_job(
+    "daily_calculation",
+    selection=dg.AssetSelection.assets(*CALCULATED_ASSETS),
+    description="Usage lines, ledger, totals and the serving table of the chosen days, from bills read already.",
 )
 monthly_statements = dg.define_asset_job(
     "monthly_statements",

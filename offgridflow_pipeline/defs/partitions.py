@@ -39,16 +39,14 @@ monthly_backfill = dg.BackfillPolicy.multi_run(1)
 def reads(upstream: str, downstream: str, *, start_offset: int = 0) -> dg.MultiPartitionMapping:
     """Mapping from a downstream time dimension to the upstream windows inside it, same tenant.
 
-    `start_offset` widens the window backwards, in downstream windows; windows before the start of
+    `start_offset` widens the window backwards, in downstream windows; windows and days before the start of
     history are left out.
     """
     return dg.MultiPartitionMapping(
         {
             upstream: dg.DimensionPartitionMapping(
                 downstream,
-                dg.TimeWindowPartitionMapping(
-                    start_offset=start_offset, allow_nonexistent_upstream_partitions=start_offset < 0
-                ),
+                dg.TimeWindowPartitionMapping(start_offset=start_offset, allow_nonexistent_upstream_partitions=True),
             ),
             "tenant": dg.DimensionPartitionMapping("tenant", dg.IdentityPartitionMapping()),
         }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from offgridflow_pipeline.defs.run_heartbeat import Heartbeat
 from offgridflow_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -33,9 +34,13 @@ class _Opened:
     users: int = 0
     engine: "Engine | None" = None
     database: "Database | None" = None
+    heartbeat: Heartbeat | None = None
 
     def close(self) -> None:
         """Close what is open."""
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
+            self.heartbeat = None
         if self.engine is not None:
             self.engine.__exit__(None, None, None)
             self.engine = None
@@ -54,9 +59,12 @@ class Platform(dg.ConfigurableResource["Platform"]):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Platform"]:
-        """Close engine and database connections when their last user ends."""
+        """Let the run's heart beat; close engine and database connections when their last user ends."""
         _opened.users += 1
         try:
+            if context.run is not None and _opened.heartbeat is None:  # a sensor has no run
+                _opened.heartbeat = Heartbeat(context.run.run_id, self.settings)
+                _opened.heartbeat.start()
             yield self
         finally:
             _opened.users -= 1

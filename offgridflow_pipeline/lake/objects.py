@@ -58,6 +58,20 @@ class RawObjects:
                 raise RawObjectError(f"{path} changed while it was stored: wait until it is complete and run again.")
         return RawObject(sha, size, uri)
 
+    def open(self, tenant: str, sha256: str) -> tuple[Any, int]:
+        """The object as a seekable binary stream, and its size in bytes. The caller closes it and checks the bytes.
+
+        Raises:
+            RawObjectError: the object is missing.
+        """
+        uri = self._uri(tenant, sha256)
+        filesystem, place = storage.filesystem(uri, self._options)
+        try:
+            stream = filesystem.open_input_file(place)
+        except FileNotFoundError:
+            raise _missing(tenant, sha256, uri) from None
+        return stream, int(stream.size())
+
     @contextmanager
     def local_path(self, tenant: str, sha256: str, name: str | None = None) -> Iterator[Path]:
         """A local file to read the object's bytes from, called `name` when given; gone when the context ends.
@@ -78,7 +92,7 @@ class RawObjects:
                         with target.open("wb") as sink:
                             found, _ = _digest(source, sink)
             except FileNotFoundError:
-                raise RawObjectError(f"Raw object {sha256} of {tenant} is missing at {uri}: restore it.") from None
+                raise _missing(tenant, sha256, uri) from None
             if found != sha256:
                 raise RawObjectError(f"Raw object {uri} was changed after it was stored: restore it.")
             yield target
@@ -96,6 +110,10 @@ class RawObjects:
             return True  # an object store checks what it keeps; reading it again would cost a download
         with filesystem.open_input_stream(place) as source:
             return _digest(source)[0] == sha256
+
+
+def _missing(tenant: str, sha256: str, uri: str) -> RawObjectError:
+    return RawObjectError(f"Raw object {sha256} of {tenant} is missing at {uri}: restore it.")
 
 
 def _digest(source: Any, sink: Any = None) -> tuple[str, int]:

@@ -28,6 +28,7 @@ from offgridflow_pipeline.reporting.statement import (
 )
 
 EDITION = "Cloud footprint"
+RUN_METRIC = "run_id"
 #: Months before the reported one that a trend shows.
 TREND_MONTHS = 23
 _RESTATEMENTS = {
@@ -69,6 +70,26 @@ def report_facts(inventory: pa.Table, profile: ReportProfile, *, previous: Seque
         *_texts(month, profile),
     ]
     return FactSet(facts).table(profile.tenant)
+
+
+def unchanged_since(earlier: pa.Table, rows: pa.Table) -> bool:
+    """Whether the facts say what the earlier ones said, but for the run that built them.
+
+    Built again, they are then the same report: the earlier rows stand, and with them every artefact's bytes.
+    """
+    return _without_run(earlier) == _without_run(rows)
+
+
+def run_of(facts: pa.Table) -> str:
+    """The run that first built these facts; empty when they were built outside of one."""
+    return next((str(row["value"] or "") for row in facts.to_pylist() if row["metric"] == RUN_METRIC), "")
+
+
+def _without_run(facts: pa.Table) -> list[dict[str, object]]:
+    return sorted(
+        ({**row, "value": None} if row["metric"] == RUN_METRIC else row for row in facts.to_pylist()),
+        key=lambda row: str(row["fact_id"]),
+    )
 
 
 def tie_out(facts: pa.Table, inventory: pa.Table) -> list[str]:

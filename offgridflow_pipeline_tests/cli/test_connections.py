@@ -136,6 +136,18 @@ def test_pause_resume_and_remove(run: CommandLine, database: Database, tenant: s
     assert (code, output.startswith("No connections yet: offgridflow connections add")) == (0, True)
 
 
+def test_what_the_operator_does_to_a_connection_stands_in_the_audit_log(
+    run: CommandLine, database: Database, tenant: str
+) -> None:
+    assert run("add", tenant, "c", "--kind", "focus", "--uri", "/bills")[0] == 0
+    for verb in ("pause", "resume", "remove"):
+        assert run(verb, tenant, "c")[0] == 0
+    assert run("remove", tenant, "c")[0] == 1  # it is gone: nothing was done, nothing is told
+    told = [json.loads(event.body) for event in database.audit_log.events(tenant, after=0, limit=10)]
+    assert [event["action"] for event in told] == [f"connectors:{v}" for v in ("added", "paused", "resumed", "removed")]
+    assert {event["target"] for event in told} == {"connection:c"}
+
+
 def test_a_role_gets_an_external_id_that_stays_with_it(run: CommandLine, database: Database, tenant: str) -> None:
     options = ("--kind", "cur2", "--uri", "s3://bucket/exports", "--role-arn", ROLE)
     code, output = run("add", tenant, "payer", *options)

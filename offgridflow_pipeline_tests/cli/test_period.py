@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -46,13 +47,18 @@ def _held_change(database: Database, tenant: str) -> str:
     return str(proposal.restatement_id)
 
 
-def test_a_month_is_closed_listed_and_reopened_by_name(run: Run, tenant: str) -> None:
+def test_a_month_is_closed_listed_and_reopened_by_name(run: Run, database: Database, tenant: str) -> None:
     assert run(period.period, "close", tenant, MONTH, "--by", "ada") == (0, f"Closed {MONTH} of {tenant}.\n")
     code, output = run(period.period, "list", tenant)
     assert code == 0
     assert "by ada" in output
     assert run(period.period, "reopen", tenant, MONTH, "--by", "grace")[0] == 0
     assert "by grace" in run(period.period, "list", tenant)[1]
+    events = [json.loads(event.body) for event in database.audit_log.events(tenant, after=0, limit=10)]
+    assert [(event["action"], event["target"], event["details"]) for event in events] == [
+        ("periods:closed", f"period:{MONTH}", {"by": "ada"}),
+        ("periods:reopened", f"period:{MONTH}", {"by": "grace"}),
+    ]
 
 
 def test_a_month_with_days_that_were_never_read_is_closed_on_purpose_only(

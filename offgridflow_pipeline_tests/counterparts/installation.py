@@ -22,3 +22,11 @@ def without(counterpart: str, script: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def without_debian(program: str, package: str) -> NoReturn:
+    """Skip the tests that need a program of Debian; fail them where CI has installed it."""
+    reason = f"{program} is not installed: apt-get install {package}"
+    if os.environ.get("OFFGRIDFLOW_DEBIAN_TOOLS") == "installed":
+        pytest.fail(reason)
+    pytest.skip(reason)

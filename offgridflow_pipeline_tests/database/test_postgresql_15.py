@@ -57,7 +57,7 @@ def restricted(request: pytest.FixtureRequest, database) -> Iterator[sa.URL]:
     else:
         url = database.admin_engine.url.set(database="postgres")
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    created = ("ogf_owner", "ogf_definer", "ogf_pipeline", "ogf_dagster")
+    created = ("ogf_owner", "ogf_definer", "ogf_pipeline", "ogf_api", "ogf_dagster")
     with engine.connect() as connection:
         connection.exec_driver_sql("create role managed login createrole createdb")
         known = connection.scalars(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,12 +14,14 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 from lxml import etree
 
 from offgridflow_pipeline.connectors.connections import to_row
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.defs.run_failures import failure_of
 from offgridflow_pipeline.demo.generator import DemoBills, generate
 from offgridflow_pipeline.reporting.xbrl import instance as xbrl_instance
 from offgridflow_pipeline_tests.defs.platform_run import PlatformRun, summed
@@ -56,8 +59,11 @@ def test_a_month_becomes_published_reports_whose_cost_and_rows_equal_the_bill(
     run: PlatformRun, bills: DemoBills, database: Database, tmp_path: Path, position: int
 ):
     tenant = bills.tenants[position]
+    before = database.publications.current(tenant.slug)
     assert run.days(tenant.slug, FIRST, LAST).success
-    assert run.report(tenant.slug, MONTH).success
+    reported = run.report(tenant.slug, MONTH)
+    assert reported.success
+    _requires_one_report(database, tenant.slug, reported, before)
     (control,) = tenant.controls
     total = summed(run.totals(tenant.slug))
     assert total["cost"] == control.billed_cost
@@ -68,6 +74,40 @@ def test_a_month_becomes_published_reports_whose_cost_and_rows_equal_the_bill(
     assert {p.suffix for p in folder.iterdir()} == {".pdf", ".xhtml", ".xbrl", ".zip"}
     with zipfile.ZipFile(next(folder.glob("*.zip"))) as pack, pack.open("emission_lines.parquet") as ledger:
         assert pq.read_table(ledger).num_rows == control.rows
+
+
+def test_a_report_that_is_asked_for_again_is_the_same_report_to_the_byte(
+    run: PlatformRun, bills: DemoBills, database: Database
+):
+    tenant = bills.tenants[2].slug
+    assert run.days(tenant, FIRST, LAST).success
+    assert run.report(tenant, MONTH).success
+    first = [(a.kind, a.edition, a.sha256, a.status) for a in database.report_register.list(tenant, MONTH)]
+    editions = [report.edition for report in database.reports.list(tenant, limit=10)]
+    assert run.report(tenant, MONTH).success
+    again = [(a.kind, a.edition, a.sha256, a.status) for a in database.report_register.list(tenant, MONTH)]
+    assert again == first
+    assert [report.edition for report in database.reports.list(tenant, limit=10)] == editions
+
+
+def _requires_one_report(database: Database, tenant: str, run: dg.ExecuteInProcessResult, version_before: int) -> None:
+    """The run published one report: its files, verdicts, data version, audit event and address in the portal."""
+    report = database.reports.of_run(tenant, run.run_id)
+    assert (report.state, report.prepared_by) == ("draft", f"run:{run.run_id}")
+    files = {f.kind: f for f in database.reports.artefacts(tenant, report.report_id)}
+    assert set(files) == {"report_pdf", "report_ixbrl", "report_xbrl", "report_datapack"}
+    verdicts = {kind: (f.validation or {}).get("verdict") for kind, f in files.items()}
+    assert verdicts == {"report_ixbrl": "valid", "report_xbrl": "valid", "report_pdf": None, "report_datapack": None}
+    assert database.publications.current(tenant) == version_before + 2
+    totals = database.publications.as_of(tenant, "totals", version_before + 1)
+    assert set(totals.lake_versions) == {"scope_totals", "emission_lines"}
+    published = database.publications.as_of(tenant, "report", version_before + 2)
+    assert published.run_id == run.run_id
+    assert published.lake_versions["report_facts"] >= 1
+    bodies = [json.loads(e.body) for e in database.audit_log.newest(tenant, limit=9, action="report:published")]
+    assert [b["target"] for b in bodies if b["actor"]["id"] == run.run_id] == [f"rep_{report.report_id}"]
+    (materialization,) = run.asset_materializations_for_node("report_publication")
+    assert str(materialization.metadata["portal"].value).endswith(f"/reports/rep_{report.report_id}")
 
 
 def test_totals_do_not_depend_on_the_order_of_days_nor_on_how_often_they_run(run: PlatformRun, bills: DemoBills):
@@ -129,6 +169,20 @@ def test_a_planted_wrong_total_stops_the_run_before_publication(
     assert evaluations["report_xbrl", "valid"] is False
     assert "report_publication" not in {e.step_key for e in result.all_events if e.is_step_success}
     assert [a for a in database.report_register.list(tenant, MONTH) if a.status == "published"] == already
+
+
+def test_a_report_of_a_part_of_a_month_is_refused_with_the_days_that_lack(
+    run: PlatformRun, bills: DemoBills, database: Database
+):
+    tenant = bills.tenants[0].slug
+    assert run.days(tenant, FIRST, date(2026, 10, 2)).success
+    refused = run.report(tenant, MONTH)
+    assert not refused.success
+    assert [e.step_key for e in refused.all_events if e.is_step_success] == ["ghg_inventory"]
+    failure = failure_of(run.instance, database, tenant, refused.run_id)
+    assert failure.message.startswith("Check ghg_inventory.whole_month failed: 2026-10: days 3 to 31 were ")
+    assert "sync the connections for these days" in failure.message
+    assert failure.refused
 
 
 def test_a_run_worker_killed_in_mid_run_leaves_whole_days_and_the_retry_is_right(run: PlatformRun, bills: DemoBills):

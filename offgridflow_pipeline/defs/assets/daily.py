@@ -105,15 +105,14 @@ def scope_totals(emission_lines: dict[str, Any]) -> dict[str, Any]:
     ),
     owners=["team:data-engineering"],
     tags={"tier": "1", "cost_class": "low", "pii": "false"},
-    ins={"scope_totals": dg.AssetIn(input_manager_key="lake_io")},
+    deps=["scope_totals"],
 )
-def daily_scope_totals(
-    context: dg.AssetExecutionContext, platform: Platform, scope_totals: dict[str, Any]
-) -> dg.MaterializeResult[None]:
+def daily_scope_totals(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
     """Replace the days in the serving table."""
     from offgridflow_pipeline.defs.serving import publish_scope_totals
 
-    rows = 0
-    for tenant, days in days_by_tenant(context.partition_keys).items():
-        rows += publish_scope_totals(platform, tenant, days, scope_totals[tenant])
-    return dg.MaterializeResult(metadata={"served_rows": rows})
+    served = [
+        publish_scope_totals(platform, tenant, days, context.run.run_id)
+        for tenant, days in days_by_tenant(context.partition_keys).items()
+    ]
+    return dg.MaterializeResult(metadata={"served_rows": sum(rows for rows, _ in served)})

@@ -13,6 +13,7 @@ import dagster as dg
 
 from offgridflow_pipeline.defs.catalog import OWNERS, asset_tags, description
 from offgridflow_pipeline.defs.closed_periods import refuse_closed, restated_connection
+from offgridflow_pipeline.defs.job_runs import CONNECTION_TAG
 from offgridflow_pipeline.defs.partition_metadata import column_schema, partition_metadata
 from offgridflow_pipeline.defs.partitions import daily_backfill, day_key, day_tenant, days_by_tenant
 from offgridflow_pipeline.defs.resources import Platform
@@ -64,8 +65,9 @@ def _extract_tenant(
     outcome.refused |= {day_key(day, tenant): reason for day, reason in closed.items()}
     if not (open_days := [day for day in days if day not in closed]):
         return
-    restated = restated_connection(platform.database, tenant, open_days, context.run.tags)
-    feeds = [c for c in platform.connections(tenant) if c.is_feed and c.role == "record" and restated in (None, c.id)]
+    only = restated_connection(platform.database, tenant, open_days, context.run.tags)
+    only = only or context.run.tags.get(CONNECTION_TAG)
+    feeds = [c for c in platform.connections(tenant) if c.is_feed and c.role == "record" and only in (None, c.id)]
     if not feeds:  # replacing the days by nothing would look like a month without bills
         reason = f"{tenant} has no connection that is to be read: `offgridflow connections add {tenant} ...`."
         outcome.refused |= {day_key(day, tenant): reason for day in open_days}
@@ -82,7 +84,7 @@ def _extract_tenant(
         days=open_days,
         run_id=context.run.run_id,
         paused=[row.connection_id for row in paused if row.role == "record"],
-        only=restated,
+        only=only,
         limits=ReadLimits(platform.settings.maximum_object_bytes, platform.settings.maximum_compression_ratio),
     )
     good = [day for day in open_days if day not in result.refused]

@@ -4,8 +4,9 @@ Artefacts are drafts until `report_publication` has seen every blocking check pa
 half-written becomes visible.
 """
 
+import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from offgridflow_pipeline import __version__
 from offgridflow_pipeline.defs.artefacts import load_artefact, store_artefact
 from offgridflow_pipeline.defs.catalog import OWNERS, asset_tags, description
 from offgridflow_pipeline.defs.checks.verdict import Failures, verdict
+from offgridflow_pipeline.defs.job_runs import ACTOR_TAG
 from offgridflow_pipeline.defs.partitions import (
     month_tenant,
     monthly_backfill,
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 
 DRAFTS = ("report_pdf", "report_ixbrl", "report_xbrl", "report_datapack")
 Build = Callable[[Platform, "pa.Table", "ReportProfile", str, Path], Path]
+
+
+def preparer(tags: Mapping[str, str], run_id: str) -> str:
+    """Who prepared the report: the person or key that asked for the run, else the run itself."""
+    actor = tags.get(ACTOR_TAG, "")
+    return actor if actor.startswith(("user:", "key:")) else f"run:{run_id}"
 
 
 def profile_of(platform: Platform, tenant: str, run_id: str) -> "ReportProfile":
@@ -74,10 +82,12 @@ def _artefact_asset(
     def artefact(
         context: dg.AssetExecutionContext, platform: Platform, report_facts: dict[str, Any]
     ) -> dg.MaterializeResult[None]:
+        from offgridflow_pipeline.reporting.facts import run_of
+
         tenant, month = _partition(context)
         facts = platform.engine.to_arrow(report_facts[tenant].order_by("sort_order"))
         with tempfile.TemporaryDirectory(prefix="ogf-report-") as folder:
-            path = build(platform, facts, profile_of(platform, tenant, context.run.run_id), month, Path(folder))
+            path = build(platform, facts, profile_of(platform, tenant, run_of(facts)), month, Path(folder))
             metadata = store_artefact(platform, tenant, month, name, path, context.run.run_id)
         return dg.MaterializeResult(metadata=metadata)
 
@@ -148,6 +158,8 @@ def _validity_check(asset: str) -> dg.AssetChecksDefinition:
             start, tenant = split_key(key)
             with load_artefact(platform, tenant, start[:7], asset) as path:
                 result = validate(path, platform.settings)
+                sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            platform.database.report_register.validated(tenant, start[:7], asset, sha256, result.record())
             if not result.valid:
                 failing[key] = f"{result.verdict}: " + "; ".join(result.messages[:5])
         return verdict(context, platform, asset, "valid", failing)
@@ -178,7 +190,14 @@ def report_publication(context: dg.AssetExecutionContext, platform: Platform) ->
     from offgridflow_pipeline.defs.artefacts import publish
 
     tenant, month = _partition(context)
-    paths = publish(platform, tenant, month, DRAFTS, context.run.run_id)
+    run_id = context.run.run_id
+    report, paths = publish(platform, tenant, month, DRAFTS, run_id, preparer(context.run.tags, run_id))
+    page = f"{platform.settings.public_url.rstrip('/')}/reports/rep_{report.report_id}"
     return dg.MaterializeResult(
-        metadata={"artefacts": len(paths), **{p.suffix.lstrip("."): dg.MetadataValue.path(str(p)) for p in paths}}
+        metadata={
+            "artefacts": len(paths),
+            "edition": report.edition,
+            "portal": dg.MetadataValue.url(page),
+            **{p.suffix.lstrip("."): dg.MetadataValue.path(str(p)) for p in paths},
+        }
     )

@@ -11,6 +11,7 @@ from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, KeepTogether, PageBreak, Spacer, Table
 
+from offgridflow_pipeline.reporting.charts import Column, Mark, Trend
 from offgridflow_pipeline.reporting.display import (
     long_date,
     member_label,
@@ -22,7 +23,7 @@ from offgridflow_pipeline.reporting.display import (
 from offgridflow_pipeline.reporting.fact import Fact, FactSet, metric
 from offgridflow_pipeline.reporting.pdf import theme
 from offgridflow_pipeline.reporting.pdf.calendar import Calendar
-from offgridflow_pipeline.reporting.pdf.charts import Column, SplitBar, TrendChart
+from offgridflow_pipeline.reporting.pdf.charts import SplitBar, TrendChart, length, mark
 from offgridflow_pipeline.reporting.pdf.marks import FactMark, Pages, SectionMark
 from offgridflow_pipeline.reporting.pdf.tables import fact_cell, side_by_side, table_flow
 from offgridflow_pipeline.reporting.pdf.theme import text
@@ -128,7 +129,9 @@ def _trend(facts: FactSet, pages: Pages) -> Iterator[Flowable]:
         "Trend and composition",
         "Columns are location-based emissions by provider, the line is the market-based total.",
     )
-    yield TrendChart(_columns(facts), theme.WIDTH, 74 * mm, "Total, market-based")
+    columns = _columns(facts)
+    members = {name: member_label("cloud_provider", name) for column in columns for name in column.parts}
+    yield TrendChart(Trend(columns, members, "Total, market-based"), theme.WIDTH, 74 * mm)
     yield from table_flow(trend_table(facts), pages)
     yield Spacer(1, 7 * mm)
     for name in ("scope3_location", "scope3_market"):
@@ -145,9 +148,14 @@ def _columns(facts: FactSet) -> list[Column]:
     return [
         Column(
             short_month(start),
-            facts.along("cloud_provider", "scope3_location", start=start, s3_category="1"),
-            facts.one("total_location", start=start),
-            facts.get("total_market", start=start),
+            {
+                member: Mark(length(fact), text_of(fact))
+                for member, fact in facts.along(
+                    "cloud_provider", "scope3_location", start=start, s3_category="1"
+                ).items()
+            },
+            Mark(length(total := facts.one("total_location", start=start)), text_of(total)),
+            mark(facts.get("total_market", start=start)),
             provisional=open_month and start == facts.period[0],
         )
         for start in starts

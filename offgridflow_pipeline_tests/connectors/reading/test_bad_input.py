@@ -47,7 +47,7 @@ def _rows(count: int) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("kept", [0.2, 0.9, 0.999])
 def test_a_cut_off_gzip_file_is_refused_and_never_read_in_part(engine: Engine, tmp_path: Path, kept: float) -> None:
-    whole = gzip.compress(csv_bytes(_rows(20_000)))
+    whole = gzip.compress(csv_bytes(_rows(20_000)), mtime=0)
     path = tmp_path / "cut.csv.gz"
     path.write_bytes(whole[: int(len(whole) * kept)])
     assert "the gzip stream is damaged or cut off" in str(_refusal(engine, path))
@@ -55,12 +55,12 @@ def test_a_cut_off_gzip_file_is_refused_and_never_read_in_part(engine: Engine, t
 
 def test_a_gzip_file_without_its_trailer_is_refused(engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "cut.csv.gz"
-    path.write_bytes(gzip.compress(csv_bytes(_rows(2000)))[:-8])
+    path.write_bytes(gzip.compress(csv_bytes(_rows(2000)), mtime=0)[:-8])
     assert "the gzip stream is damaged or cut off" in str(_refusal(engine, path))
 
 
 def test_a_damaged_gzip_file_is_refused(engine: Engine, tmp_path: Path) -> None:
-    content = bytearray(gzip.compress(csv_bytes(_rows(2000))))
+    content = bytearray(gzip.compress(csv_bytes(_rows(2000)), mtime=0))
     for position in range(len(content) // 2, len(content) // 2 + 200):
         content[position] ^= 0xFF
     path = tmp_path / "damaged.csv.gz"
@@ -218,7 +218,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(engine: Engine, tmp_path: P
 
 def test_a_zip_bomb_with_a_false_trailer_is_refused(engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "bomb.csv.gz"
-    content = gzip.compress(csv_bytes([cur_row()]) + b"0" * (64 * 2**20))
+    content = gzip.compress(csv_bytes([cur_row()]) + b"0" * (64 * 2**20), mtime=0)
     path.write_bytes(content[:-4] + struct.pack("<I", 100))
     _refusal(engine, path, limits=ReadLimits(maximum_ratio=200))
 

@@ -54,7 +54,7 @@ def test_the_same_secret_is_never_sealed_twice_alike() -> None:
 )
 def test_a_row_moved_to_another_tenant_or_connection_does_not_open(tenant: str, connection: str) -> None:
     sealed = seal(RING, "acme", "payer", SECRET)
-    with pytest.raises(SealError, match="belongs to another tenant, connection or key"):
+    with pytest.raises(SealError, match="belongs to another place or key"):
         unseal(RING, tenant, connection, sealed)
 
 
@@ -164,7 +164,7 @@ def test_the_development_key_is_refused_in_production() -> None:
     assert [text for text in production.refusals() if "OFFGRIDFLOW_SECRET_KEYS is missing" in text]
     with pytest.raises(SealError, match="OFFGRIDFLOW_SECRET_KEYS is missing"):
         KeyRing.of(production)
-    assert not [text for text in _keys("", "production").refusals() if "SECRET_KEYS" in text]
+    assert [text for text in _keys("", "production").refusals() if "SECRET_KEYS" in text]
 
 
 def test_nothing_of_a_ring_or_a_sealed_secret_is_shown() -> None:

@@ -87,7 +87,7 @@ def _write_csv(path: Path, *rows: dict[str, Any]) -> Path:
     writer.writeheader()
     writer.writerows(rows)
     content = text.getvalue().encode()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
 
 
@@ -238,7 +238,7 @@ def test_a_file_that_is_no_export_is_refused(tmp_path: Path, content: str, said:
     [
         ("export.csv.gz", b"\x1f\x8b\x08 no blocks of gzip follow"),
         ("export.csv.gz", b"not gzip at all"),
-        ("export.csv.gz", gzip.compress(b"a,b\n" * 1000)[:-20]),
+        ("export.csv.gz", gzip.compress(b"a,b\n" * 1000, mtime=0)[:-20]),
         ("export.csv", b"a,\xff\xfe\n"),
         ("export.parquet", b"PAR1 but nothing else PAR1"),
     ],
