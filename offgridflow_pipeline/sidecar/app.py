@@ -131,13 +131,15 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    """Methods that the path of the request can be asked with."""
-    return {
-        method
-        for context in iter_route_contexts(request.app.routes)
-        if context.path and compile_path(context.path)[0].match(request.scope["path"])
-        for method in context.methods or ()
-    }
+    """Methods that the path of the request can be asked with; a path of its own hides what also would match."""
+    path = request.scope["path"]
+    routes = [route for route in iter_route_contexts(request.app.routes) if route.path]
+    matching = [route for route in routes if route.path == path] or [
+        route
+        for route in routes
+        if compile_path(route.path)[0].match(path)  # type: ignore[arg-type]
+    ]
+    return {method for route in matching for method in route.methods or ()}
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
