@@ -43,7 +43,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	touch $@
 
 openapi: $(INSTALLED)  ## The API's OpenAPI document as it is now; read the difference before you check it in
-	$(BIN)/python -m offgridflow_pipeline.sidecar.contract > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+	$(BIN)/python -m offgridflow_pipeline.sidecar > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 
 lock:  ## Resolve pyproject.toml again (needs uv)
 	uv pip compile -q pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -16,12 +16,13 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from offgridflow_pipeline.stated_keys import StatedKeysError, stated_keys
+
 DEVELOPMENT_SECRET = "development-only"  # noqa: S105  refused in production
 MINIMUM_SECRET_LENGTH = 32
 #: A slug that another could go on; no slug holds two dashes in a row.
 _OPEN_SLUG = re.compile(r"\{tenant\}(?!--|[^a-z0-9-])")
 #: ID:BASE64 of 32 bytes, several by commas.
-_KEYS = re.compile(r"(\s*[a-z0-9][a-z0-9._-]{0,62}:[A-Za-z0-9+/]{43}=\s*(,|\Z))+")
 
 
 class SettingsError(ValueError):
@@ -214,7 +215,7 @@ class Settings(BaseSettings):
                     f"set at least {MINIMUM_SECRET_LENGTH} random characters."
                 )
         for name, cost in (("signing_keys", "nothing can be signed"), ("secret_keys", "no second factor can be kept")):
-            if not _KEYS.fullmatch(getattr(self, name).get_secret_value()):
+            if not _states_keys(name, getattr(self, name).get_secret_value()):
                 found.append(
                     f"OFFGRIDFLOW_{name.upper()} is missing or malformed, {cost}: set ID:BASE64 of 32 random bytes "
                     "(`openssl rand -base64 32`), several by commas."
@@ -226,6 +227,13 @@ class Settings(BaseSettings):
         if not self.lake_uri:
             found.append("OFFGRIDFLOW_LAKE_URI is missing: name the durable lake, for example s3://bucket/lake.")
         return found
+
+
+def _states_keys(name: str, text: str) -> bool:
+    try:
+        return bool(stated_keys(name, text))
+    except StatedKeysError:
+        return False
 
 
 @cache

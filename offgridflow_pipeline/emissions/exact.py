@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import ibis
 
-from offgridflow_pipeline.usage.expressions import builtin
+from offgridflow_pipeline.usage.expressions import builtin, floor, whole_quotient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,18 +54,6 @@ def intensity_limb_names(measure: str) -> tuple[str, str, str]:
 # Ibis types its decorator as Any; without this every function below would be untyped.
 
 
-@builtin(name="divide")
-def _quotient(dividend: int, divisor: int) -> int:
-    """Integer division that truncates toward zero."""
-    raise NotImplementedError  # body of a builtin: the engine computes it
-
-
-@builtin(name="floor", signature=(("decimal(38, 18)",), "decimal(38, 0)"))
-def _floor(value: Decimal) -> Decimal:
-    """Largest whole number not above `value`, still a decimal (Ibis's own floor goes through BIGINT)."""
-    raise NotImplementedError  # body of a builtin: the engine computes it
-
-
 # Ibis derives too narrow types for products of decimals, so the engine's own result types are stated.
 @builtin(name="multiply", signature=(("decimal(7, 0)", "decimal(19, 0)"), "decimal(26, 0)"))
 def _times(left: Decimal, right: Decimal) -> Decimal:
@@ -89,7 +77,7 @@ def quantity_limbs(table: ir.Table, quantity: str, prefix: str = "q_") -> ir.Tab
     # dividing a 128-bit one is not: there is exactly one such division (the floor).
     whole = f"{prefix}whole"
     fraction = f"{prefix}fraction"
-    staged = table.mutate(**{whole: _floor(table[quantity])})
+    staged = table.mutate(**{whole: floor(table[quantity])})
     staged = staged.mutate(
         **{
             fraction: (staged[quantity] - staged[whole]).cast("decimal(18, 18)"),
@@ -98,7 +86,7 @@ def quantity_limbs(table: ir.Table, quantity: str, prefix: str = "q_") -> ir.Tab
     )
     nano = staged[fraction].cast("decimal(18, 9)")
     atto = (staged[fraction] - nano).cast("decimal(18, 18)")
-    millions = _quotient(staged[whole], 1_000_000)
+    millions = whole_quotient(staged[whole], 1_000_000)
     return staged.mutate(
         **{
             f"{prefix}millions": millions,
@@ -163,7 +151,7 @@ def _parts(t: ir.Table, q: _QuantityLimbs, measure: str) -> dict[str, ir.Value]:
 
 def _carried(t: ir.Table, _q: _QuantityLimbs, measure: str) -> dict[str, ir.Value]:
     least = t[f"{measure}_least"]
-    return {f"{measure}_tail": t[f"{measure}_tail"] + _quotient(least, _LIMB), f"{measure}_least": least % _LIMB}
+    return {f"{measure}_tail": t[f"{measure}_tail"] + whole_quotient(least, _LIMB), f"{measure}_least": least % _LIMB}
 
 
 def _shifted(t: ir.Table, _q: _QuantityLimbs, measure: str) -> dict[str, ir.Value]:
@@ -171,7 +159,7 @@ def _shifted(t: ir.Table, _q: _QuantityLimbs, measure: str) -> dict[str, ir.Valu
     tail = t[f"{measure}_tail"]
     # What is left below 10^-18 only decides ties: its sign is enough (a sticky bit).
     below = (tail % _LIMB) * _LIMB + t[f"{measure}_least"]
-    doubled = (t[f"{measure}_parts"] + _quotient(tail, _LIMB) + _SHIFT) * 2 + below.sign().cast("int64")
+    doubled = (t[f"{measure}_parts"] + whole_quotient(tail, _LIMB) + _SHIFT) * 2 + below.sign().cast("int64")
     return {f"{measure}_shifted": doubled + 1_000_000}
 
 
@@ -182,7 +170,7 @@ def _picos(t: ir.Table, q: _QuantityLimbs, measure: str) -> ir.IntegerValue:
     # millions are added later and may be odd, so they count for the evenness of the last place.
     odd_millions = (t[q.millions] * t[intensity_limb_names(measure)[2]]) & 1
     is_odd_tie = (shifted + odd_millions * 2_000_000) % 4_000_000 == 2_000_000
-    return _quotient(shifted, 2_000_000) - is_odd_tie.cast("int64") - _SHIFT // 1_000_000
+    return whole_quotient(shifted, 2_000_000) - is_odd_tie.cast("int64") - _SHIFT // 1_000_000
 
 
 def _assembled(t: ir.Table, q: _QuantityLimbs, measure: str) -> dict[str, ir.Value]:

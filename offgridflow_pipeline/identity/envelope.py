@@ -7,11 +7,8 @@ not open. Rotation wraps data keys again and leaves the sealed text alone.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import os
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -19,16 +16,15 @@ from pydantic import SecretStr
 
 from offgridflow_pipeline.database.connections import SealedSecret
 from offgridflow_pipeline.settings import DEVELOPMENT_SECRET
+from offgridflow_pipeline.stated_keys import KEY_BYTES, StatedKeysError, stated_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from offgridflow_pipeline.settings import Settings
 
-KEY_BYTES = 32
 NONCE_BYTES = 12
 DEVELOPMENT_KEY_ID = "development"
-_KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _SETTING = "OFFGRIDFLOW_SECRET_KEYS"
 
 
@@ -57,12 +53,10 @@ class KeyRing:
                     f"{_SETTING} is missing: nothing can be sealed or opened. Set ID:BASE64 of 32 bytes."
                 )
             return cls(DEVELOPMENT_KEY_ID, {DEVELOPMENT_KEY_ID: hashlib.sha256(stated.encode()).digest()})
-        keys: dict[str, bytes] = {}
-        for number, part in enumerate(filter(None, (p.strip() for p in stated.split(","))), start=1):
-            name, _, text = part.partition(":")
-            if not _KEY_ID.fullmatch(name) or name in keys:
-                raise EnvelopeError(f"{_SETTING}, entry {number}: write ID:BASE64, each id once, in lower case.")
-            keys[name] = _key(name, text)
+        try:
+            keys = stated_keys(_SETTING, stated)
+        except StatedKeysError as error:
+            raise EnvelopeError(str(error)) from None
         if not keys:
             raise EnvelopeError(f"{_SETTING} is empty: nothing can be sealed or opened. Set ID:BASE64 of 32 bytes.")
         return cls(next(iter(keys)), keys)
@@ -144,18 +138,6 @@ def _bound(*parts: str) -> bytes:
     """Authenticated data: each part with its length in front, so that no two lists of parts read the same."""
     encoded = [part.encode() for part in ("offgridflow 1", *parts)]
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
-
-
-def _key(name: str, text: str) -> bytes:
-    try:
-        found = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        found = b""
-    if len(found) != KEY_BYTES:
-        raise EnvelopeError(
-            f"{_SETTING}: the key {name!r} is not {KEY_BYTES} bytes in base64 (`openssl rand -base64 32`)."
-        )
-    return found
 
 
 def _altered() -> EnvelopeError:

@@ -7,9 +7,7 @@ moves to the front after one cache age, and the old one goes after one token lif
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,13 +16,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from offgridflow_pipeline.settings import DEVELOPMENT_SECRET
+from offgridflow_pipeline.stated_keys import StatedKeysError, stated_keys
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.settings import Settings
 
-SEED_BYTES = 32
 DEVELOPMENT_KEY_ID = "development"
-_KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _SETTING = "OFFGRIDFLOW_SIGNING_KEYS"
 
 
@@ -106,14 +103,13 @@ class SigningRing:
                 raise SigningKeyError(f"{_SETTING} is missing: nothing can be signed. Set ID:BASE64 of 32 bytes.")
             seed = hashlib.sha256(b"signing " + stated.encode()).digest()
             return cls(DEVELOPMENT_KEY_ID, {DEVELOPMENT_KEY_ID: Ed25519PrivateKey.from_private_bytes(seed)})
-        keys: dict[str, Ed25519PrivateKey] = {}
-        for number, part in enumerate(filter(None, (p.strip() for p in stated.split(","))), start=1):
-            key_id, _, text = part.partition(":")
-            if not _KEY_ID.fullmatch(key_id) or key_id in keys:
-                raise SigningKeyError(f"{_SETTING}, entry {number}: write ID:BASE64, each id once, in lower case.")
-            keys[key_id] = Ed25519PrivateKey.from_private_bytes(_seed(key_id, text))
-        if not keys:
+        try:
+            seeds = stated_keys(_SETTING, stated)
+        except StatedKeysError as error:
+            raise SigningKeyError(str(error)) from None
+        if not seeds:
             raise SigningKeyError(f"{_SETTING} is empty: nothing can be signed. Set ID:BASE64 of 32 bytes.")
+        keys = {key_id: Ed25519PrivateKey.from_private_bytes(seed) for key_id, seed in seeds.items()}
         return cls(next(iter(keys)), keys)
 
     def sign(self, message: bytes) -> bytes:
@@ -129,18 +125,6 @@ class SigningRing:
     def public(self) -> PublicKeys:
         """What verifies the ring's signatures."""
         return PublicKeys({key_id: key.public_key() for key_id, key in self.keys.items()})
-
-
-def _seed(key_id: str, text: str) -> bytes:
-    try:
-        found = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        found = b""
-    if len(found) != SEED_BYTES:
-        raise SigningKeyError(
-            f"{_SETTING}: the key {key_id!r} is not {SEED_BYTES} bytes in base64 (`openssl rand -base64 32`)."
-        )
-    return found
 
 
 def _base64url(data: bytes) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from offgridflow_pipeline.identity.keyed_hashes import network_hash
+from offgridflow_pipeline.sidecar.refusals import visitor_of
 
 if TYPE_CHECKING:
     from fastapi import Request
-
-    from offgridflow_pipeline.sidecar.services import Services
 
 
 class Trail(TypedDict):
@@ -19,9 +17,7 @@ class Trail(TypedDict):
     ip_hash: str
 
 
-def trail(request: Request, services: Services) -> Trail:
+def trail(request: Request) -> Trail:
     """Where the request comes from."""
-    return {
-        "request_id": request.state.request_id,
-        "ip_hash": network_hash(request.state.client_ip, services.pepper),
-    }
+    visitor = visitor_of(request)
+    return {"request_id": visitor.request_id, "ip_hash": visitor.ip_hash}

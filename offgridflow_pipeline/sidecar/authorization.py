@@ -25,10 +25,10 @@ from offgridflow_pipeline.identity.permissions import (
     key_permissions,
     step_up_permissions,
 )
+from offgridflow_pipeline.sidecar.audit_trail import trail
 from offgridflow_pipeline.sidecar.caller import Caller
 from offgridflow_pipeline.sidecar.middleware import UNLIMITED_PATHS, too_many
 from offgridflow_pipeline.sidecar.problems import Problem, forbidden, unauthenticated
-from offgridflow_pipeline.sidecar.refusals import visitor_of
 from offgridflow_pipeline.sidecar.request_text import require_keepable
 from offgridflow_pipeline.sidecar.services import Services, services_of
 
@@ -94,7 +94,6 @@ class Authorization:
 
     def _record(self, database: Database, caller: Caller, action: Action, outcome: str) -> None:
         """Tell the tenant's audit log what was asked for, and how it ended."""
-        visitor = visitor_of(self.request)
         record(
             database,
             caller.tenant,
@@ -102,9 +101,8 @@ class Authorization:
             actor=caller.principal,
             target=f"permission:{self.permission}" if self.permission else "",
             outcome=outcome,
-            request_id=visitor.request_id,
-            ip_hash=visitor.ip_hash,
             details={"method": self.request.method, "route": self.request.scope["path"]},
+            **trail(self.request),
         )
 
 

@@ -1,13 +1,12 @@
 """The OpenAPI document: what FastAPI knows of the routes, and what frame and doors around them answer besides.
 
-Checked in as docs/openapi.json; ``make openapi`` (``python -m offgridflow_pipeline.sidecar.contract``) writes it anew.
+Checked in as docs/openapi.json; ``make openapi`` (``python -m offgridflow_pipeline.sidecar``) writes it anew.
 Examples of bodies are data: `data/examples.json`, by the name of their schema. Nothing here serves a request.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -239,17 +238,3 @@ def _plain_text(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of a text that must be there."""
     kept = {name: value for name, value in schema.items() if name not in {"anyOf", "default"}}
     return {"type": "string", **kept}
-
-
-def main() -> None:
-    """Write the document to standard output; opens no database."""
-    from offgridflow_pipeline.database.engine import open_database
-    from offgridflow_pipeline.settings import Settings
-    from offgridflow_pipeline.sidecar.app import create_app
-
-    settings = Settings(_env_file=None, environment="test", database_url="postgresql://localhost/ogf")
-    sys.stdout.write(text(create_app(settings, open_database(settings, role="ogf_api")).openapi()))
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,7 @@ from offgridflow_pipeline.sidecar.audit_trail import trail
 from offgridflow_pipeline.sidecar.byte_ranges import UnsatisfiableRangeError, Wanted, wanted
 from offgridflow_pipeline.sidecar.caching import PRIVATE
 from offgridflow_pipeline.sidecar.problems import Problem, not_found
-from offgridflow_pipeline.sidecar.public_ids import public_id
+from offgridflow_pipeline.sidecar.public_ids import public_id, uuid_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from offgridflow_pipeline.database.engine import Database
     from offgridflow_pipeline.database.reports import ReportArtefact
+    from offgridflow_pipeline.sidecar.authorization import Authorization
     from offgridflow_pipeline.sidecar.services import Services
 
 CHUNK_BYTES = 256 * 1024
@@ -52,6 +53,26 @@ class Download:
     artefact: ReportArtefact
     wanted: Wanted
     stream: Any = None
+
+
+def of_report(auth: Authorization, report_id: str, name: str) -> Response:
+    """An artefact of a report of the caller's tenant, as API and portal send it.
+
+    Raises:
+        Problem: as `prepare`; and those of the authorization.
+    """
+    identity = uuid_of("rep", report_id)
+    with auth.transaction() as caller:
+        prepared = prepare(
+            auth.request,
+            auth.services,
+            caller.database,
+            tenant=caller.tenant,
+            principal=caller.principal,
+            report_id=identity,
+            name=name,
+        )
+    return answer(prepared)
 
 
 def prepare(
@@ -87,7 +108,7 @@ def prepare(
     if request.method == "HEAD" or part.status == 304:
         return Download(artefact, part)
     stream = _opened(services, tenant, artefact)
-    came_by = trail(request, services)
+    came_by = trail(request)
     if not (part.start and _began(database, tenant, principal, report_id, artefact, came_by["ip_hash"])):
         record(
             database,

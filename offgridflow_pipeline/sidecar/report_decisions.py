@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from offgridflow_pipeline.database.reports import Report
     from offgridflow_pipeline.sidecar.caller import Caller
-    from offgridflow_pipeline.sidecar.services import Services
 
 _ACTIONS: Mapping[Decision, Action] = {
     "reviewed": Action.REPORT_REVIEWED,
@@ -27,7 +26,7 @@ _ACTIONS: Mapping[Decision, Action] = {
 }
 
 
-def decide(caller: Caller, services: Services, request: Request, report_id: UUID, decision: Decision) -> Report:
+def decide(caller: Caller, request: Request, report_id: UUID, decision: Decision) -> Report:
     """Take the report into the next state, in the transaction of the caller; deciding again changes nothing.
 
     Raises:
@@ -48,6 +47,6 @@ def decide(caller: Caller, services: Services, request: Request, report_id: UUID
             actor=caller.principal,
             target=public_id("rep", report_id),
             details={"period": report.period, "edition": report.edition},
-            **trail(request, services),
+            **trail(request),
         )
     return report

@@ -60,12 +60,12 @@ def request_run(caller: Caller, services: Services, request: Request, job_type: 
         actor=caller.principal,
         target=public_id("job", job.job_id),
         details={"type": job_type, **payload.document()},
-        **trail(request, services),
+        **trail(request),
     )
     return job
 
 
-def cancel_run(caller: Caller, services: Services, request: Request, job_id: UUID) -> Job:
+def cancel_run(caller: Caller, request: Request, job_id: UUID) -> Job:
     """Cancel the job; one under way ends when its run has. Cancelling twice is cancelling once.
 
     Raises:
@@ -87,7 +87,7 @@ def cancel_run(caller: Caller, services: Services, request: Request, job_id: UUI
         target=public_id("job", job_id),
         outcome="success" if job.status == "cancelled" else "requested",
         details={"type": job.type},
-        **trail(request, services),
+        **trail(request),
     )
     return job
 

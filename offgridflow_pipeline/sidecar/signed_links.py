@@ -81,7 +81,7 @@ def create(caller: Caller, services: Services, request: Request, report_id: UUID
         actor=caller.principal,
         target=public_id("rep", report_id),
         details={"artefact": artefact.file_name, "sha256": artefact.sha256, "seconds": seconds},
-        **trail(request, services),
+        **trail(request),
     )
     base = services.settings.public_url.rstrip("/")
     return Link(f"{base}{PATH}/{sealed(claims, services.pepper)}", expires_at)

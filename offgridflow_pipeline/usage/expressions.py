@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import ibis
@@ -16,6 +17,18 @@ DECIMAL = "decimal(38, 18)"
 _SECONDS_LENGTH = 19
 #: Declares a function of the engine, typed: the body is never run.
 builtin: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = ibis.udf.scalar.builtin
+
+
+@builtin(name="divide")
+def whole_quotient(dividend: int, divisor: int) -> int:
+    """Integer division that truncates toward zero."""
+    raise NotImplementedError  # body of a builtin: the engine computes it
+
+
+@builtin(name="floor", signature=(("decimal(38, 18)",), "decimal(38, 0)"))
+def floor(value: Decimal) -> Decimal:
+    """Largest whole number not above `value`, still a decimal (Ibis's own floor goes through BIGINT)."""
+    raise NotImplementedError  # body of a builtin: the engine computes it
 
 
 # Ibis's own look-up in a map repeats the map four times in the SQL.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import ibis
 
-from offgridflow_pipeline.usage.expressions import DECIMAL, any_of, builtin, chosen
+from offgridflow_pipeline.usage.expressions import DECIMAL, any_of, builtin, chosen, floor, whole_quotient
 from offgridflow_pipeline.usage.rules import unit_rules, units
 
 if TYPE_CHECKING:
@@ -26,16 +26,6 @@ _LIMB = 10**6
 _DAY_SECONDS = 86_400
 #: Units at the top of units.csv that are looked for one by one.
 _FREQUENT_UNITS = 12
-
-
-@builtin(name="divide")
-def _quotient(dividend: int, divisor: int) -> int:
-    raise NotImplementedError  # body of a builtin: the engine computes it
-
-
-@builtin(name="floor", signature=(("decimal(38, 18)",), "decimal(38, 0)"))
-def _floor(value: Decimal) -> Decimal:
-    raise NotImplementedError  # body of a builtin: the engine computes it
 
 
 @builtin(name="multiply", signature=(("decimal(18, 18)", "decimal(19, 0)"), "decimal(37, 18)"))
@@ -146,20 +136,20 @@ def quotient(quantity: ir.Value, divisor: ir.Value) -> ir.Value:
     digits stays below 4 x 10^18.
     """
     size = quantity.abs()
-    whole = _floor(size)
+    whole = floor(size)
     fraction = _shifted((size - whole).cast("decimal(18, 18)"), ibis.literal(Decimal(10**18), type="decimal(19, 0)"))
     digits = fraction.cast("int64")
     units_ = whole.cast("int64")
-    high = _quotient(digits, _LIMB * _LIMB)
-    middle = _quotient(digits, _LIMB) % _LIMB
+    high = whole_quotient(digits, _LIMB * _LIMB)
+    middle = whole_quotient(digits, _LIMB) % _LIMB
     step1 = (units_ % divisor) * _LIMB + high
     step2 = (step1 % divisor) * _LIMB + middle
     step3 = (step2 % divisor) * _LIMB + digits % _LIMB
-    last = _quotient(step3, divisor)
+    last = whole_quotient(step3, divisor)
     twice = (step3 % divisor) * 2
     up = ibis.ifelse((twice > divisor) | ((twice == divisor) & (last % 2 == 1)), 1, 0)
-    atto = _quotient(step1, divisor) * (_LIMB * _LIMB) + _quotient(step2, divisor) * _LIMB + last + up
-    exact = _quotient(units_, divisor).cast(DECIMAL) + _scaled(
+    atto = whole_quotient(step1, divisor) * (_LIMB * _LIMB) + whole_quotient(step2, divisor) * _LIMB + last + up
+    exact = whole_quotient(units_, divisor).cast(DECIMAL) + _scaled(
         atto.cast("decimal(19, 0)"), ibis.literal(Decimal("1e-18"), type="decimal(18, 18)")
     )
     return ibis.ifelse(quantity < 0, -exact, exact).cast(DECIMAL)

@@ -114,7 +114,7 @@ def export_audit_log(auth: Annotated[Authorization, requires(Permission.AUDIT_EX
             caller.tenant,
             Action.AUDIT_EXPORTED,
             actor=caller.principal,
-            **trail(auth.request, auth.services),
+            **trail(auth.request),
         )
         tenant = caller.tenant
     name = f"audit-{tenant}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"

@@ -15,6 +15,7 @@ from offgridflow_pipeline.identity import exchange_tokens, password_reset, secon
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.refusals import RefusedError
 from offgridflow_pipeline.sidecar import answers, cookies
+from offgridflow_pipeline.sidecar.audit_trail import trail
 from offgridflow_pipeline.sidecar.authorization import Authorization, public, signed_in
 from offgridflow_pipeline.sidecar.middleware import too_many
 from offgridflow_pipeline.sidecar.problems import Problem, problem_responses
@@ -221,15 +222,13 @@ def exchange_token(auth: Annotated[Authorization, signed_in(tenant=True)]) -> Re
             principal=caller.principal,
             permissions=caller.permissions,
         )
-        visitor = visitor_of(auth.request)
         record(
             caller.database,
             caller.tenant,
             Action.TOKEN_ISSUED,
             actor=caller.principal,
             target=caller.principal,
-            request_id=visitor.request_id,
-            ip_hash=visitor.ip_hash,
+            **trail(auth.request),
         )
     shown = ExchangeToken(access_token=token, expires_in=int(exchange_tokens.LIFETIME.total_seconds()))
     return answers.written(ExchangeToken, shown, status=200)

@@ -399,5 +399,5 @@ def _audit(auth: Authorization, caller: Caller, action: Action, connection_id: s
         actor=caller.principal,
         target=f"connection:{connection_id}",
         details=details,
-        **trail(auth.request, auth.services),
+        **trail(auth.request),
     )

@@ -123,7 +123,7 @@ def create_api_key(
                 creator=caller.principal,
                 creator_permissions=caller.permissions,
                 expires_at=body.expires_at,
-                **trail(auth.request, auth.services),
+                **trail(auth.request),
             )
         except api_keys.ApiKeyError as error:
             raise _refused(error, "/body/") from error
@@ -154,7 +154,7 @@ def rotate_api_key(
                 key_id,
                 creator=caller.principal,
                 creator_permissions=caller.permissions,
-                **trail(auth.request, auth.services),
+                **trail(auth.request),
             )
         except UnknownKeyError as error:
             raise not_found() from error
@@ -179,7 +179,7 @@ def revoke_api_key(auth: Annotated[Authorization, requires(Permission.KEYS_WRITE
                 caller.tenant,
                 key_id,
                 by=caller.principal,
-                **trail(auth.request, auth.services),
+                **trail(auth.request),
             )
         except UnknownKeyError as error:
             raise not_found() from error
@@ -198,7 +198,7 @@ def revoke_leaked_api_key(services: Annotated[Services, public()], request: Requ
     """For secret scanners. Needs no credential: who has a key may end it. The answer never tells whether it lived."""
     if refused := services.rate_limiter.refusal("key_revocation.address", request.state.client_ip):
         raise too_many(refused)
-    api_keys.revoke_by_value(services.database, body.key, **trail(request, services))
+    api_keys.revoke_by_value(services.database, body.key, **trail(request))
     received: Received = {"status": "received"}
     return answers.written(Received, received, status=202)
 

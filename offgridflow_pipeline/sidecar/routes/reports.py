@@ -219,7 +219,7 @@ def download_artifact(
     auth: Annotated[Authorization, requires(Permission.ARTIFACT_DOWNLOAD)], report_id: ReportId, name: FileName
 ) -> Response:
     """The file as it was published. `Repr-Digest` and `ETag` are its SHA-256; one range may be asked for."""
-    return _download(auth, report_id, name)
+    return downloads.of_report(auth, report_id, name)
 
 
 @router.head(
@@ -233,7 +233,7 @@ def head_artifact(
     auth: Annotated[Authorization, requires(Permission.ARTIFACT_DOWNLOAD)], report_id: ReportId, name: FileName
 ) -> Response:
     """The headers of a download, without its bytes."""
-    return _download(auth, report_id, name)
+    return downloads.of_report(auth, report_id, name)
 
 
 @router.get(
@@ -336,23 +336,8 @@ def _fields(report: Report) -> dict[str, object]:
 def _decided(auth: Authorization, report_id: str, decision: Decision) -> Response:
     identity = uuid_of("rep", report_id)
     with auth.transaction() as caller:
-        report = decide(caller, auth.services, auth.request, identity, decision)
+        report = decide(caller, auth.request, identity, decision)
     return answers.written(ReportSummary, summary_of(report), status=200)
-
-
-def _download(auth: Authorization, report_id: str, name: str) -> Response:
-    identity = uuid_of("rep", report_id)
-    with auth.transaction() as caller:
-        prepared = downloads.prepare(
-            auth.request,
-            auth.services,
-            caller.database,
-            tenant=caller.tenant,
-            principal=caller.principal,
-            report_id=identity,
-            name=name,
-        )
-    return downloads.answer(prepared)
 
 
 def _download_by_link(services: Services, request: Request, link: str) -> Response:

@@ -199,4 +199,4 @@ def cancel(auth: Annotated[Authorization, requires(Permission.RUNS_READ)], job_i
     if job is None:
         raise not_found()
     with replace(auth, permission=permission_for(job.type)).transaction() as caller:
-        return answers.written(Run, run_of(cancel_run(caller, auth.services, auth.request, identity)), status=202)
+        return answers.written(Run, run_of(cancel_run(caller, auth.request, identity)), status=202)

@@ -13,9 +13,10 @@ from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.identity.profiles import display_name
 from offgridflow_pipeline.sidecar import answers
+from offgridflow_pipeline.sidecar.audit_trail import trail
 from offgridflow_pipeline.sidecar.authorization import Authorization, requires, signed_in
 from offgridflow_pipeline.sidecar.problems import Problem, problem_responses
-from offgridflow_pipeline.sidecar.refusals import refusals_as_problems, visitor_of
+from offgridflow_pipeline.sidecar.refusals import refusals_as_problems
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.tenants import Tenant as TenantRow
@@ -92,7 +93,6 @@ def change_settings(
 ) -> Response:
     """Reports that are published stay as they are."""
     values = body.model_dump(exclude_none=True)
-    visitor = visitor_of(auth.request)
     with refusals_as_problems(), auth.transaction() as caller:
         changes: dict[str, str | None] = {}
         if "name" in values:
@@ -112,9 +112,8 @@ def change_settings(
                 Action.SETTINGS_CHANGED,
                 actor=caller.principal,
                 target=f"tenant:{row.tenant_id}",
-                request_id=visitor.request_id,
-                ip_hash=visitor.ip_hash,
                 details={"lei": row.lei, "currency": row.currency, "fields": sorted(values)},
+                **trail(auth.request),
             )
     return answers.written(Settings, _settings(row), status=200)
 

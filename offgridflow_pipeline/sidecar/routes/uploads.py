@@ -240,5 +240,5 @@ def _audit(auth: Authorization, caller: Caller, upload: Upload) -> None:
         target=public_id("upl", upload.upload_id),
         outcome="success" if upload.state == "accepted" else "refused",
         details={"kind": upload.kind, "sha256": upload.sha256, "rows": upload.row_count},
-        **trail(auth.request, auth.services),
+        **trail(auth.request),
     )

@@ -50,7 +50,7 @@ def create_key(
                 creator=caller.principal,
                 creator_permissions=caller.permissions,
                 expires_at=expires_at,
-                **trail(auth.request, auth.services),
+                **trail(auth.request),
             )
     except InvalidDayError:
         return _keys(auth, refused="expires_at", **entered)
@@ -72,7 +72,7 @@ def rotate_key(auth: Annotated[Authorization, requires(Permission.KEYS_WRITE)], 
                 key_id,
                 creator=caller.principal,
                 creator_permissions=caller.permissions,
-                **trail(auth.request, auth.services),
+                **trail(auth.request),
             )
     except UnknownKeyError:
         raise not_found() from None
@@ -86,9 +86,7 @@ def revoke_key(auth: Annotated[Authorization, requires(Permission.KEYS_WRITE)], 
     """End the key now."""
     try:
         with auth.transaction() as caller:
-            api_keys.revoke(
-                caller.database, caller.tenant, key_id, by=caller.principal, **trail(auth.request, auth.services)
-            )
+            api_keys.revoke(caller.database, caller.tenant, key_id, by=caller.principal, **trail(auth.request))
     except UnknownKeyError:
         raise not_found() from None
     return see_other("/keys?done=key_revoked")

@@ -102,7 +102,7 @@ def decide_report(
     decision = _DECISIONS[verb]
     try:
         with auth.transaction() as caller:
-            decide(caller, auth.services, auth.request, uuid_of("rep", report_id), decision)
+            decide(caller, auth.request, uuid_of("rep", report_id), decision)
     except Problem as problem:
         if problem.code not in {"same_person", "wrong_state", "newer_issued"}:
             raise
@@ -115,18 +115,7 @@ def download_file(
     auth: Annotated[Authorization, requires(Permission.ARTIFACT_DOWNLOAD)], report_id: str, name: str
 ) -> Response:
     """The file, as the API sends it."""
-    identity = uuid_of("rep", report_id)
-    with auth.transaction() as caller:
-        prepared = downloads.prepare(
-            auth.request,
-            auth.services,
-            caller.database,
-            tenant=caller.tenant,
-            principal=caller.principal,
-            report_id=identity,
-            name=name,
-        )
-    return downloads.answer(prepared)
+    return downloads.of_report(auth, report_id, name)
 
 
 def _reports(auth: Authorization, *, cursor: str | None = None, refused: str | None = None) -> Response:
