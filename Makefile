@@ -17,10 +17,11 @@ dev: $(INSTALLED)  ## PostgreSQL, portal, API, Dagster UI and daemon in one comm
 	$(BIN)/offgridflow dev
 
 test: $(INSTALLED) counterparts  ## Install, run every test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
-counterparts:  ## Servers that some tests talk to: Azure Blob Storage (needs npm) and BigQuery; without them those tests skip
+counterparts:  ## Servers that some tests talk to: Azure Blob Storage (needs npm), BigQuery, localstripe; without them those tests skip
 	@sh $(COUNTERPARTS)/install_bqemulator.sh > /dev/null || echo "BigQuery emulator not installed: its tests skip"
+	@sh $(COUNTERPARTS)/install_localstripe.sh > /dev/null || echo "localstripe not installed: its tests skip"
 	@if command -v npm > /dev/null; then sh $(COUNTERPARTS)/install_azurite.sh > /dev/null || echo "azurite not installed: its tests skip"; \
 	 else echo "npm not found: tests against azurite skip"; fi
 
@@ -32,9 +33,10 @@ lint: $(INSTALLED)  ## Formatting, lint, types, import contracts, Dagster defini
 	$(BIN)/offgridflow factors verify
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
-bench: $(INSTALLED)  ## CPU seconds, wall seconds and peak memory of `offgridflow estimate`; CPU of one API read
+bench: $(INSTALLED)  ## CPU seconds, wall seconds and peak memory of `offgridflow estimate`; CPU of one API read; Stripe's events per second
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.requests
+	$(BIN)/python -m benchmarks.billing
 
 $(INSTALLED): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -14,12 +14,20 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from offgridflow_pipeline.defs.assets import daily, extracts, monthly, provider_figures, reports  # noqa: E402
 from offgridflow_pipeline.defs.audit_anchor import audit_anchor, daily_audit_anchor  # noqa: E402
+from offgridflow_pipeline.defs.billing import (  # noqa: E402
+    billing_events,
+    billing_reconcile,
+    billing_snapshots,
+    daily_billing_reconcile,
+    drift,
+)
 from offgridflow_pipeline.defs.checks import LAKE_CHECKS  # noqa: E402
 from offgridflow_pipeline.defs.io_manager import LakeIOManager  # noqa: E402
 from offgridflow_pipeline.defs.jobs import daily_emissions, monthly_report, monthly_statements  # noqa: E402
 from offgridflow_pipeline.defs.notices import hourly_notices, notices  # noqa: E402
 from offgridflow_pipeline.defs.resources import Platform  # noqa: E402
 from offgridflow_pipeline.defs.schedules import hourly_survey, nightly_window  # noqa: E402
+from offgridflow_pipeline.defs.sensors.billing import stripe_inbox  # noqa: E402
 from offgridflow_pipeline.defs.sensors.changes import changed_sources  # noqa: E402
 from offgridflow_pipeline.defs.sensors.heartbeat import heartbeat  # noqa: E402
 from offgridflow_pipeline.defs.sensors.jobs import job_requests  # noqa: E402
@@ -32,11 +40,20 @@ from offgridflow_pipeline.defs.telemetry import run_traces  # noqa: E402
 platform = Platform()
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([extracts, provider_figures, daily, monthly, reports]),
-    asset_checks=[*LAKE_CHECKS, *reports.REPORT_CHECKS],
-    jobs=[daily_emissions, monthly_statements, monthly_report, source_survey, audit_anchor, notices],
-    schedules=[hourly_survey, nightly_window, daily_audit_anchor, hourly_notices],
-    sensors=[tenant_sync, changed_sources, job_requests, outbox, heartbeat, run_watchdog, run_traces],
+    assets=[*dg.load_assets_from_modules([extracts, provider_figures, daily, monthly, reports]), billing_snapshots],
+    asset_checks=[*LAKE_CHECKS, *reports.REPORT_CHECKS, drift],
+    jobs=[
+        daily_emissions,
+        monthly_statements,
+        monthly_report,
+        source_survey,
+        audit_anchor,
+        notices,
+        billing_events,
+        billing_reconcile,
+    ],
+    schedules=[hourly_survey, nightly_window, daily_audit_anchor, hourly_notices, daily_billing_reconcile],
+    sensors=[tenant_sync, changed_sources, job_requests, stripe_inbox, outbox, heartbeat, run_watchdog, run_traces],
     resources={"platform": platform, "lake_io": LakeIOManager(platform=platform)},
     executor=dg.in_process_executor,
 )

@@ -11,18 +11,19 @@ import re
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from offgridflow_pipeline.stated_keys import StatedKeysError, stated_keys
 
 DEVELOPMENT_SECRET = "development-only"  # noqa: S105  refused in production
 MINIMUM_SECRET_LENGTH = 32
+#: Secret and restricted keys of Stripe's test mode begin so.
+_STRIPE_TEST_KEYS = ("sk_test_", "rk_test_")
 #: A slug that another could go on; no slug holds two dashes in a row.
 _OPEN_SLUG = re.compile(r"\{tenant\}(?!--|[^a-z0-9-])")
-#: ID:BASE64 of 32 bytes, several by commas.
 
 
 class SettingsError(ValueError):
@@ -162,6 +163,35 @@ class Settings(BaseSettings):
         64 * 2**30, description="Largest uncompressed size of one billing object; larger is refused."
     )
     maximum_compression_ratio: int = Field(1000, description="Uncompressed / compressed size that is refused.")
+    stripe_secret_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("OFFGRIDFLOW_STRIPE_SECRET_KEY", "STRIPE_SECRET_KEY"),
+        description="Secret or restricted key of Stripe; empty = self-hosted: nobody subscribes, nothing is limited.",
+    )
+    stripe_webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("OFFGRIDFLOW_STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET"),
+        description="Signing secret of the webhook endpoint; empty = there is no webhook.",
+    )
+    stripe_webhook_secret_previous: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("OFFGRIDFLOW_STRIPE_WEBHOOK_SECRET_PREVIOUS", "STRIPE_WEBHOOK_SECRET_PREVIOUS"),
+        description="The secret before, while it is rotated: both are accepted.",
+    )
+    stripe_price_free: str = Field(
+        "", validation_alias=AliasChoices("OFFGRIDFLOW_STRIPE_PRICE_FREE", "STRIPE_PRICE_FREE")
+    )
+    stripe_price_basic: str = Field(
+        "", validation_alias=AliasChoices("OFFGRIDFLOW_STRIPE_PRICE_BASIC", "STRIPE_PRICE_BASIC")
+    )
+    stripe_price_pro: str = Field("", validation_alias=AliasChoices("OFFGRIDFLOW_STRIPE_PRICE_PRO", "STRIPE_PRICE_PRO"))
+    stripe_price_enterprise: str = Field(
+        "", validation_alias=AliasChoices("OFFGRIDFLOW_STRIPE_PRICE_ENTERPRISE", "STRIPE_PRICE_ENTERPRISE")
+    )
+    stripe_trial_days: int = Field(14, ge=0, le=730, description="Days of a first subscription before it is paid.")
+    stripe_api_url: str = Field(
+        "", description="Where Stripe's API is; empty = Stripe itself. For the counterpart of demonstration and tests."
+    )
     taxonomy_packages: Annotated[list[Path], NoDecode] = Field(default_factory=list)
     validation_timeout_seconds: int = 120
 
@@ -184,6 +214,14 @@ class Settings(BaseSettings):
         if any(_OPEN_SLUG.search(prefix) for prefix in value):
             raise ValueError("write {tenant}/ or {tenant}--, else the tenant a is given the secrets of the tenant a-b")
         return value
+
+    @model_validator(mode="after")
+    def _price_names_one_plan(self) -> Self:
+        names = ("stripe_price_free", "stripe_price_basic", "stripe_price_pro", "stripe_price_enterprise")
+        prices = [price for name in names if (price := getattr(self, name))]
+        if len(prices) != len(set(prices)):
+            raise ValueError("two of STRIPE_PRICE_FREE, _BASIC, _PRO, _ENTERPRISE name one price: which plan is it?")
+        return self
 
     @property
     def logs_json(self) -> bool:
@@ -224,6 +262,14 @@ class Settings(BaseSettings):
             found.append("OFFGRIDFLOW_PUBLIC_URL is not https: people's passwords and sessions travel over it.")
         if self.rate_limit_store == "redis" and not self.redis_url.get_secret_value():
             found.append("OFFGRIDFLOW_REDIS_URL is missing: OFFGRIDFLOW_RATE_LIMIT_STORE is redis.")
+        if self.stripe_secret_key.get_secret_value().startswith(_STRIPE_TEST_KEYS):
+            found.append(
+                "STRIPE_SECRET_KEY is a key of Stripe's test mode: nobody would really pay; take the live one."
+            )
+        if self.stripe_secret_key.get_secret_value() and not self.stripe_webhook_secret.get_secret_value():
+            found.append("STRIPE_WEBHOOK_SECRET is missing: what Stripe says would never arrive.")
+        if self.stripe_api_url:
+            found.append("OFFGRIDFLOW_STRIPE_API_URL is set: in production, Stripe itself says who has paid.")
         if not self.lake_uri:
             found.append("OFFGRIDFLOW_LAKE_URI is missing: name the durable lake, for example s3://bucket/lake.")
         return found

@@ -27,7 +27,7 @@ WHOLE: dict[str, Any] = {
     "lake_uri": "s3://bucket/lake",
 }
 #: A setting without which production does not start, and values that are as bad as none.
-BAD = [
+BAD: list[tuple[str, list[str | None]]] = [
     ("database_url", [None]),
     ("application_password", [DEVELOPMENT_SECRET, "", "short"]),
     ("api_password", [DEVELOPMENT_SECRET, "", "short"]),
@@ -37,6 +37,14 @@ BAD = [
     ("public_url", ["http://carbon.example.com", ""]),
     ("lake_uri", [""]),
 ]
+
+
+#: Set where people subscribe; each is refused in its own way.
+BILLED: dict[str, Any] = {
+    "stripe_secret_key": "sk_live_0123456789abcdef",
+    "stripe_webhook_secret": "whsec_0123456789abcdef",
+}
+STRIPE_VARIABLES: list[str] = ["STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "OFFGRIDFLOW_STRIPE_API_URL"]
 
 
 def production(**values: Any) -> Settings:
@@ -68,9 +76,57 @@ def test_a_rate_limit_store_in_redis_needs_its_address() -> None:
     assert production(rate_limit_store="redis", redis_url="rediss://cache.internal").refusals() == []
 
 
+def test_a_tenant_pays_stripe_itself_with_real_money_and_we_hear_of_it() -> None:
+    assert production(**BILLED).refusals() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "variable"),
+    [
+        ("stripe_webhook_secret", "", "STRIPE_WEBHOOK_SECRET"),
+        ("stripe_secret_key", "sk_test_0123456789abcdef", "STRIPE_SECRET_KEY"),
+        ("stripe_secret_key", "rk_test_0123456789abcdef", "STRIPE_SECRET_KEY"),
+        ("stripe_api_url", "http://127.0.0.1:4243", "OFFGRIDFLOW_STRIPE_API_URL"),
+    ],
+)
+def test_production_refuses_what_lets_people_in_without_paying(name: str, value: str, variable: str) -> None:
+    [refusal] = production(**{**BILLED, name: value}).refusals()
+    assert refusal.startswith(variable)
+    assert not (value and value in refusal)
+
+
+def test_the_counterpart_is_refused_in_production_even_before_a_key_is_set() -> None:
+    [refusal] = production(stripe_api_url="https://api.stripe.com.evil.example").refusals()
+    assert refusal.startswith("OFFGRIDFLOW_STRIPE_API_URL")
+
+
+def test_a_price_is_that_of_one_plan() -> None:
+    prices: dict[str, Any] = {"stripe_price_basic": "price_1", "stripe_price_pro": "price_2"}
+    assert Settings(_env_file=None, **prices).stripe_price_pro == "price_2"
+    with pytest.raises(ValueError, match="name one price") as refused:
+        Settings(_env_file=None, **{**prices, "stripe_price_enterprise": "price_1"})
+    assert "price_1" not in str(refused.value)
+
+
+def test_stripes_own_names_of_the_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    stated = {
+        "STRIPE_SECRET_KEY": "sk_test_1", "STRIPE_WEBHOOK_SECRET": "whsec_2", "STRIPE_WEBHOOK_SECRET_PREVIOUS": "whsec_1",
+        "STRIPE_PRICE_FREE": "price_f", "STRIPE_PRICE_BASIC": "price_b", "STRIPE_PRICE_PRO": "price_p",
+        "STRIPE_PRICE_ENTERPRISE": "price_e",
+    }  # fmt: skip
+    for name, text in stated.items():
+        monkeypatch.setenv(name, text)
+    settings = Settings(_env_file=None)
+    for name, text in stated.items():
+        value = getattr(settings, name.lower())
+        assert (value if isinstance(value, str) else value.get_secret_value()) == text
+
+
 def test_everything_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name in (*(variable(name) for name, _ in BAD), "OFFGRIDFLOW_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in STRIPE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OFFGRIDFLOW_ENVIRONMENT", "production")
     with pytest.raises(SettingsError) as refused:
@@ -86,14 +142,15 @@ def test_outside_of_production_nothing_is_refused() -> None:
 def test_the_guide_names_exactly_what_is_refused() -> None:
     section = GUIDE.partition("## Refused when missing")[2].partition("\n## ")[0]
     named = re.findall(r"^\| `([A-Z_]+)`", section, re.MULTILINE)
-    assert sorted(named) == sorted([*(variable(name) for name, _ in BAD), "OFFGRIDFLOW_REDIS_URL"])
+    assert sorted(named) == sorted([*(variable(name) for name, _ in BAD), "OFFGRIDFLOW_REDIS_URL", *STRIPE_VARIABLES])
 
 
 def test_every_setting_that_the_guide_names_exists() -> None:
     known = {f"OFFGRIDFLOW_{name.upper()}" for name in Settings.model_fields} | {
+        *(name.upper() for name in Settings.model_fields if name.startswith("stripe_")),
         "DATABASE_URL",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OFFGRIDFLOW_DAGSTER_DATABASE_URL",
     }
-    named = set(re.findall(r"\b(?:OFFGRIDFLOW_[A-Z_]+[A-Z]|DATABASE_URL|OTEL_[A-Z_]+)\b", GUIDE))
+    named = set(re.findall(r"\b(?:OFFGRIDFLOW_[A-Z_]+[A-Z]|DATABASE_URL|(?:OTEL|STRIPE)_[A-Z_]+[A-Z])\b", GUIDE))
     assert named - known == set()

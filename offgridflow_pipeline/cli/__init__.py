@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from offgridflow_pipeline.cli import audit, connections, db, factors, key, period, tenant, user
+from offgridflow_pipeline.cli import audit, billing, connections, db, factors, key, period, tenant, user
 from offgridflow_pipeline.cli.demo import demo
 from offgridflow_pipeline.cli.dev import dev
 from offgridflow_pipeline.cli.estimate import estimate
@@ -27,5 +27,6 @@ app.add_typer(factors.app, name="factors")
 app.add_typer(period.period, name="period")
 app.add_typer(period.restatement, name="restatement")
 app.add_typer(key.app, name="key")
+app.add_typer(billing.app, name="billing")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")

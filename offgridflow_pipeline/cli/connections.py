@@ -104,6 +104,7 @@ def add(
         )
         sealed = _sealed(tenant, wanted) if secret_stdin else None
         with _audited(database, tenant, connection_id, "connectors:added") as bound:
+            _require_room(bound, tenant, connection_id)
             bound.connections.add(tenant, connection_id, **to_row(wanted), sealed=sealed, replace=replace)
     typer.echo(f"{'Replaced' if before else 'Added'} {connection_id} of {tenant}: {kind} by {wanted.provider}.")
     if wanted.aws.external_id:
@@ -160,6 +161,18 @@ def _audited(database: Database, tenant: str, connection_id: str, action: str) -
         record(bound, tenant, Action(action), actor="system", target=f"connection:{connection_id}")
 
 
+def _require_room(bound: Database, tenant: str, connection_id: str) -> None:
+    """Refuse one connection more than the plan has: it would be paused within the hour."""
+    from offgridflow_pipeline.settings import load_settings
+    from offgridflow_pipeline.subscriptions.entitlements import standing_of
+    from offgridflow_pipeline.subscriptions.room import for_connection
+
+    decision = for_connection(bound, tenant, standing_of(bound, load_settings(), tenant), connection_id)
+    if not decision.allowed:
+        typer.echo(f"Error: {decision.reason}", err=True)
+        raise typer.Exit(1)
+
+
 @app.command()
 def remove(tenant: Tenant, connection_id: Id) -> None:
     """Remove a connection and its sealed secret; what was read through it stays until its days are read again."""
@@ -180,6 +193,7 @@ def pause(tenant: Tenant, connection_id: Id) -> None:
 def resume(tenant: Tenant, connection_id: Id) -> None:
     """Read a connection again."""
     with _connections_command() as database, _audited(database, tenant, connection_id, "connectors:resumed") as bound:
+        _require_room(bound, tenant, connection_id)
         bound.connections.resume(tenant, connection_id)
     typer.echo(f"{connection_id} of {tenant} is read again.")
 

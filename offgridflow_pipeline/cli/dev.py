@@ -8,12 +8,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from offgridflow_pipeline.settings import Settings
+
 STOP_SECONDS = 20
 POLL_SECONDS = 0.5
+#: Fixed: pages of the counterpart that were linked to before are found again.
+STRIPE_PORT = 12111
 
 
 def dev(
@@ -22,6 +27,9 @@ def dev(
         str, typer.Option(help="Address of the Dagster UI; keep it internal, it has no login.")
     ] = "127.0.0.1",
     api_port: Annotated[int, typer.Option(help="Port of API and portal.")] = 8000,
+    billing: Annotated[
+        bool, typer.Option("--billing", help="Let tenants subscribe, at a Stripe that exists only here.")
+    ] = False,
 ) -> None:
     """Start PostgreSQL (embedded unless DATABASE_URL is set), the Dagster UI with its daemon, and API and portal."""
     from offgridflow_pipeline.cli.dagster_home import prepare, project_root
@@ -32,7 +40,8 @@ def dev(
     environment = prepare(settings)
     environment.setdefault("OFFGRIDFLOW_PUBLIC_URL", f"http://127.0.0.1:{api_port}")
     tools = Path(sys.executable).parent
-    commands = [
+    commands = _counterpart(settings, environment, api_port) if billing else []
+    commands += [
         [str(tools / "dagster"), "dev", "-w", "workspace.yaml", "-h", host, "-p", str(port)],
         [str(tools / "offgridflow"), "serve", "--port", str(api_port)],
     ]
@@ -56,6 +65,17 @@ def dev(
 
             embedded.stop(settings.postgres_dir)
     raise typer.Exit(0 if code in (0, -signal.SIGINT, 130) else code)
+
+
+def _counterpart(settings: Settings, environment: dict[str, str], api_port: int) -> list[list[str]]:
+    """Command of the Stripe counterpart; the environment is told of it."""
+    from offgridflow_pipeline.demo.subscription import WEBHOOK_SECRET, account_journal, stripe_variables
+
+    environment |= stripe_variables(f"http://127.0.0.1:{STRIPE_PORT}")
+    webhook = f"http://127.0.0.1:{api_port}/v1/webhooks/stripe"
+    program = [sys.executable, "-m", "offgridflow_pipeline.demo.stripe_counterpart"]
+    stated = ["--port", str(STRIPE_PORT), "--webhook", webhook, "--secret", WEBHOOK_SECRET]
+    return [[*program, *stated, "--journal", str(account_journal(settings).resolve())]]
 
 
 def _first_end(children: Sequence[subprocess.Popen[bytes]]) -> int:

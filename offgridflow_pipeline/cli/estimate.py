@@ -107,6 +107,10 @@ def _run(
     from offgridflow_pipeline.lake.engine import Engine
     from offgridflow_pipeline.settings import load_settings
 
+    if not gc.get_freeze_count():
+        # What was imported stays: it need not be walked when the process ends. DuckDB is imported later, since it
+        # complains of what it finds alive then.
+        gc.freeze()
     settings = load_settings()
     factor_set = load_factor_set()
     with (

@@ -34,6 +34,7 @@ LOOKED_UP = frozenset(
         "tenants", "users", "sessions", "memberships", "invitations", "password_resets", "break_glass_grants",
         "audit_heads", "tenant_states", "api_keys", "jobs", "email_outbox", "sync_ledger", "check_ledger",
         "cloud_connections", "daily_scope_totals", "data_versions", "report_register",
+        "subscriptions",
     )
 )  # fmt: skip
 _WRITES = "insert, update, delete, truncate"

@@ -144,6 +144,18 @@ class Jobs:
             )
         return found
 
+    def is_open(self, tenant: str, job_type: JobType, requested_by: str) -> bool:
+        """Whether a job of that type, asked for by that requester, is not settled."""
+        with self._database.tenant(tenant) as scope:
+            found: bool = scope.connection.scalar(
+                sa.text(
+                    "select exists (select from ogf.jobs where tenant_id = :tenant_id and completed_at is null"
+                    " and type = :type and requested_by = :requested_by)"
+                ),
+                {"tenant_id": scope.tenant_id, "type": job_type, "requested_by": requested_by},
+            )
+        return found
+
     def under_way(self, tenant: str) -> list[Job]:
         """Jobs that were handed to Dagster and are not settled, oldest first."""
         with self._database.tenant(tenant) as scope:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.database.credentials import Credentials, SignInFailures
     from offgridflow_pipeline.database.emissions_reads import EmissionsReads
     from offgridflow_pipeline.database.engine import Database
+    from offgridflow_pipeline.database.external_events import ExternalEvents
     from offgridflow_pipeline.database.feed_states import DayDigests, FeedStates
     from offgridflow_pipeline.database.idempotency import IdempotencyKeys
     from offgridflow_pipeline.database.invitations import Invitations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.database.serving import CheckLedger, ScopeTotalsServing
     from offgridflow_pipeline.database.sessions import Sessions
     from offgridflow_pipeline.database.signals import Signals
+    from offgridflow_pipeline.database.subscriptions import Subscriptions
     from offgridflow_pipeline.database.tenants import Tenants
     from offgridflow_pipeline.database.uploads import Uploads
 
@@ -258,3 +260,17 @@ class Repositories:
         from offgridflow_pipeline.database.signals import Signals
 
         return Signals(self._database)
+
+    @cached_property
+    def external_events(self) -> ExternalEvents:
+        """Inbox of Stripe's events."""
+        from offgridflow_pipeline.database.external_events import ExternalEvents
+
+        return ExternalEvents(self._database)
+
+    @cached_property
+    def subscriptions(self) -> Subscriptions:
+        """Stripe customers, and the plan and billing state of tenants."""
+        from offgridflow_pipeline.database.subscriptions import Subscriptions
+
+        return Subscriptions(self._database)

@@ -29,6 +29,7 @@ class KeyRequest:
     permissions: list[str]
     data_version: int
     plan: str
+    billing_state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class SessionRequest:
     tenant_name: str | None
     role: str | None
     break_glass: bool
+    plan: str
+    billing_state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class TokenRequest:
     tenant_name: str
     data_version: int
     plan: str
+    billing_state: str
 
 
 _KEY = ", ".join(KeyRequest.__dataclass_fields__)
@@ -66,7 +70,8 @@ _BY_KEY = Prepared(f"select {_KEY} from ogf.begin_request(:key_id, :secret_sha25
 _BY_SESSION = Prepared(f"select {_SESSION} from ogf.begin_session(:token_hmac, :idle)")
 
 _BY_TOKEN = Prepared(
-    "select t.display_name, coalesce(s.data_version, 0), coalesce(s.plan, 'standard') from ogf.tenants t"
+    "select t.display_name, coalesce(s.data_version, 0), coalesce(s.plan, 'free'),"
+    " coalesce(s.billing_state, 'active') from ogf.tenants t"
     " left join ogf.tenant_states s on s.tenant_id = t.tenant_id"
     " where t.tenant_id = :tenant_id and t.status <> 'closed'"
 )

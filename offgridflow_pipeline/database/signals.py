@@ -1,7 +1,7 @@
 """Signals: heartbeats and run counts that Dagster's daemon writes, and the figures that telemetry exports.
 
-Figures cross tenants, so they come from definer functions (`ogf.metric_*`, migration 0012) that return counts and ages
-and name no tenant. One process of all that run exports them: the one that holds an advisory lock.
+Figures cross tenants, so they come from definer functions (`ogf.metric_*`, migrations 0012 and 0013) that return counts
+and ages and name no tenant. One process of all that run exports them: the one that holds an advisory lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
 
 _EXPORTER_LOCK = 7_301_012
-#: Functions of migration 0012 without parameters, and the columns they return.
+#: Functions of migrations 0012 and 0013 without parameters, and the columns they return.
 FIGURES = {
     "runs": "queued, active, oldest_queued_age",
     "heartbeat": "age",
@@ -30,6 +30,9 @@ FIGURES = {
     "reports": "format, outcome, total",
     "outbox": "state, depth, oldest_age",
     "audit": "whole",
+    "billing_failures": "total",
+    "billing_inbox": "state, depth, oldest_age",
+    "billing_tenants": "state, total",
 }
 
 

@@ -15,6 +15,8 @@ def write_due_notices(context: dg.OpExecutionContext, platform: Platform) -> Non
 
     now, failed = datetime.now(UTC), []
     for tenant in platform.database.tenants.list():
+        if platform.standing(tenant.slug).state == "offboarded":  # nobody can do anything there any more
+            continue
         try:
             written = write_notices(platform.database, tenant.slug, now)
         except Exception:

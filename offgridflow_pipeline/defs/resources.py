@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from offgridflow_pipeline.defs.run_heartbeat import Heartbeat
+from offgridflow_pipeline.defs.standings import require_entitled
 from offgridflow_pipeline.settings import Settings, load_settings
+from offgridflow_pipeline.subscriptions.entitlements import UNLIMITED, Standing, standing_of
+from offgridflow_pipeline.subscriptions.plans import is_configured
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.connectors.access import Access
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.lake.engine import Engine
     from offgridflow_pipeline.lake.objects import RawObjects
     from offgridflow_pipeline.lake.tables import Lake
+    from offgridflow_pipeline.subscriptions.gateway import StripeGateway
 
 
 @dataclass
@@ -59,9 +63,15 @@ class Platform(dg.ConfigurableResource["Platform"]):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Platform"]:
-        """Let the run's heart beat; close engine and database connections when their last user ends."""
+        """Let the run's heart beat; close engine and database connections when their last user ends.
+
+        Raises:
+            NotEntitledError: the run is of a tenant whose subscription does not let it work.
+        """
         _opened.users += 1
         try:
+            if context.run is not None and context.instance is not None:
+                require_entitled(self, context.instance, context.run)
             if context.run is not None and _opened.heartbeat is None:  # a sensor has no run
                 _opened.heartbeat = Heartbeat(context.run.run_id, self.settings)
                 _opened.heartbeat.start()
@@ -121,6 +131,17 @@ class Platform(dg.ConfigurableResource["Platform"]):
     def knowledge_date(self) -> date:
         """Factors published after this day are not known to the run."""
         return date.fromisoformat(self.as_of) if self.as_of else datetime.now(UTC).date()
+
+    def standing(self, tenant: str) -> Standing:
+        """Plan and billing state of the tenant; nothing is read where nobody subscribes."""
+        return standing_of(self.database, self.settings, tenant) if is_configured(self.settings) else UNLIMITED
+
+    @property
+    def stripe(self) -> "StripeGateway":
+        """Stripe's API, with the key of the settings."""
+        from offgridflow_pipeline.subscriptions.gateway import StripeGateway
+
+        return StripeGateway(self.settings)
 
     def connections(self, tenant: str) -> "list[Connection]":
         """The tenant's connections that are to be read; paused ones are left out."""

@@ -5,7 +5,7 @@ What other libraries say is for the run's log alone: it may hold what nobody out
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import dagster as dg
 
@@ -21,6 +21,16 @@ _OPERATORS = "offgridflow_pipeline.database."
 _CHECK_FAILED = "DagsterAssetCheckFailedError"
 
 
+class _Error(Protocol):
+    """An error as Dagster keeps it."""
+
+    @property
+    def message(self) -> str: ...
+
+    @property
+    def cause(self) -> _Error | None: ...
+
+
 class Failure(NamedTuple):
     """Why an attempt failed; `refused`: the same request would fail again."""
 
@@ -29,10 +39,10 @@ class Failure(NamedTuple):
 
 
 def failure_of(instance: dg.DagsterInstance, database: Database, tenant: str, run_id: str) -> Failure:
-    """Why the run failed: the failed check, else the first failed step, else that it was killed."""
+    """Why the run failed: the failed check, else the first failed step, else its refusal, else that it was killed."""
     from offgridflow_pipeline.connectors.secrets.shapes import redacted
 
-    found = _failed_check(database, tenant, run_id) or _failed_step(instance, run_id)
+    found = _failed_check(database, tenant, run_id) or _failed_step(instance, run_id) or _refused(instance, run_id)
     if found is None:
         return Failure(f"The run ended before it was done; run {run_id} has the log.", refused=False)
     text = " ".join(redacted(found.message).split())
@@ -59,11 +69,27 @@ def _failed_step(instance: dg.DagsterInstance, run_id: str) -> Failure | None:
         if data.user_failure_data is not None:
             text = data.user_failure_data.description or "It was refused."
             return Failure(f"{event.step_key}: {text}", refused=True)
-        error = data.error
-        while error is not None:
-            if error.message.startswith(_OURS) and not error.message.startswith(_OPERATORS):
-                _, _, text = error.message.partition(": ")
-                return Failure(f"{event.step_key}: {text}", refused=False)
-            error = error.cause
+        if text := _our_words(data.error):
+            return Failure(f"{event.step_key}: {text}", refused=False)
         return Failure(f"{event.step_key} failed unexpectedly; run {run_id} has the log.", refused=False)
     return None
+
+
+def _refused(instance: dg.DagsterInstance, run_id: str) -> Failure | None:
+    """Why the run was not begun, where it is one of ours that refused it (`standings.require_entitled`)."""
+    for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records:
+        event = record.event_log_entry.dagster_event
+        if event is None or event.event_specific_data is None:  # the watchdog ended it: there is no error
+            continue
+        if text := _our_words(event.job_failure_data.error):
+            return Failure(text, refused=True)
+    return None
+
+
+def _our_words(error: _Error | None) -> str:
+    """What the first of our own errors among the causes says; empty when it was none of ours."""
+    while error is not None:
+        if error.message.startswith(_OURS) and not error.message.startswith(_OPERATORS):
+            return error.message.partition(": ")[2]
+        error = error.cause
+    return ""

@@ -4,15 +4,18 @@ They call clouds, so they run by default in production only; elsewhere a person 
 """
 
 from collections.abc import Iterator
+from datetime import date
 
 import dagster as dg
 
 from offgridflow_pipeline.defs.jobs import daily_emissions
 from offgridflow_pipeline.defs.partitions import TENANT_PARTITIONS
-from offgridflow_pipeline.defs.range_runs import window_runs
+from offgridflow_pipeline.defs.range_runs import RangeRun, window_runs
 from offgridflow_pipeline.defs.resources import Platform
 from offgridflow_pipeline.defs.source_survey import source_survey
+from offgridflow_pipeline.defs.standings import earliest_day
 from offgridflow_pipeline.settings import load_settings
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement, check
 
 IN_PRODUCTION = (
     dg.DefaultScheduleStatus.RUNNING
@@ -38,20 +41,34 @@ hourly_survey = dg.ScheduleDefinition(
     default_status=IN_PRODUCTION,
     description="Per tenant the last 3 days, on Sundays the last 35, without days of closed months.",
 )
-def nightly_window(context: dg.ScheduleEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest]:
-    """Range runs over the restatement window of every tenant that has a feed."""
+def nightly_window(
+    context: dg.ScheduleEvaluationContext, platform: Platform
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Range runs over the restatement window of every tenant that has a feed, and a subscription that lets it work."""
     today = context.scheduled_execution_time.date()
     known = set(context.instance.get_dynamic_partitions(TENANT_PARTITIONS))
+    requested, barred = False, []
     for tenant in platform.database.tenants.list():
         if tenant.slug not in known or not _has_feed(platform, tenant.slug):
             continue
-        for run in window_runs(
-            tenant.slug,
-            today,
-            closed_months=platform.database.period_closures.closed_months(tenant.slug),
-            history_start=platform.settings.history_start,
+        standing = platform.standing(tenant.slug)
+        decision = check(standing, Entitlement.SYNCS)
+        if not decision.allowed:
+            barred.append(f"{tenant.slug}: {decision.reason}")
+            context.log.info(barred[-1])
+            continue
+        for run in _window(
+            platform, tenant.slug, today, earliest_day(standing, platform.settings.history_start, today)
         ):
+            requested = True
             yield dg.RunRequest(run_key=run.run_key, tags=run.tags)
+    if barred and not requested:
+        yield dg.SkipReason("\n".join(barred))
+
+
+def _window(platform: Platform, tenant: str, today: date, earliest: date) -> list[RangeRun]:
+    closed = platform.database.period_closures.closed_months(tenant)
+    return window_runs(tenant, today, closed_months=closed, history_start=earliest)
 
 
 def _has_feed(platform: Platform, tenant: str) -> bool:

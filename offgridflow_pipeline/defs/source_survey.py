@@ -4,12 +4,14 @@ The sensor `changed_sources` launches the runs. A connection that cannot be aske
 keep the others from being asked.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from offgridflow_pipeline.defs.resources import Platform
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement, check
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.connectors.changes.survey import Surveyed
@@ -29,7 +31,7 @@ def survey_sources(context: dg.OpExecutionContext, config: SurveyScope, platform
 
     asked = failing = changes = 0
     faults: list[str] = []
-    for tenant, connection in _connections(platform, config.tenant, faults):
+    for tenant, connection in _connections(platform, _surveyed(context, platform, config.tenant), faults):
         asked += 1
         try:
             surveyed, new = _survey(platform, tenant, connection, context.run.run_id)
@@ -46,11 +48,28 @@ def survey_sources(context: dg.OpExecutionContext, config: SurveyScope, platform
         raise dg.Failure("Some sources could not be surveyed:\n" + "\n".join(faults), allow_retries=False)
 
 
-def _connections(platform: Platform, only: str | None, faults: list[str]) -> "list[tuple[str, Connection]]":
+def _surveyed(context: dg.OpExecutionContext, platform: Platform, only: str | None) -> list[str]:
+    """The tenants whose subscription lets them read bills.
+
+    Raises:
+        dagster.Failure: the one that was asked for is not among them.
+    """
+    found = []
+    for slug in [only] if only else [tenant.slug for tenant in platform.database.tenants.list()]:
+        decision = check(platform.standing(slug), Entitlement.SYNCS)
+        if decision.allowed:
+            found.append(slug)
+        elif only:
+            raise dg.Failure(f"{slug} is not surveyed. {decision.reason}", allow_retries=False)
+        else:
+            context.log.info(f"{slug}: {decision.reason}")
+    return found
+
+
+def _connections(platform: Platform, slugs: Sequence[str], faults: list[str]) -> "list[tuple[str, Connection]]":
     """Feeds of record of the tenants."""
     from offgridflow_pipeline.connectors.errors import ConnectionConfigError
 
-    slugs = [only] if only else [tenant.slug for tenant in platform.database.tenants.list()]
     found: list[tuple[str, Connection]] = []
     for slug in slugs:
         try:

@@ -6,6 +6,7 @@ OpenTelemetry is imported when a run is exported, never with the definitions.
 """
 
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -105,6 +106,15 @@ def is_exported(run: dg.DagsterRun, rate: float) -> bool:
     """Whether the run's trace is kept: as its request decided, else the share `rate` of all runs."""
     parent = TraceParent.parse(run.tags.get(TRACEPARENT_TAG, ""))
     return parent.sampled if parent is not None else run_is_sampled(run.run_id, rate)
+
+
+def trace_context(run: dg.DagsterRun, rate: float) -> str:
+    """W3C trace context of the run, for what it asks for: its span is the parent."""
+    from offgridflow_pipeline.telemetry.run_traces import span_id
+
+    parent = TraceParent.parse(run.tags.get(TRACEPARENT_TAG, ""))
+    trace_id = parent.trace_id if parent is not None else uuid.UUID(run.run_id).int
+    return str(TraceParent(trace_id, span_id(run.run_id), is_exported(run, rate)))
 
 
 def export_run(instance: dg.DagsterInstance, record: dg.RunRecord, settings: Settings) -> bool:

@@ -91,6 +91,14 @@ class Action(StrEnum):
     ARTIFACT_LINK_ISSUED = "report:artifact:link"
     RAW_OBJECT_DOWNLOADED = "evidence:object:download"
 
+    BILLING_CUSTOMER_LINKED = "billing:customer:linked"
+    BILLING_CHECKOUT_STARTED = "billing:checkout:started"
+    BILLING_PORTAL_OPENED = "billing:portal:opened"
+    BILLING_PLAN_CHANGED = "billing:plan:changed"
+    BILLING_STATE_CHANGED = "billing:state:changed"
+    BILLING_DISPUTE_OPENED = "billing:dispute:opened"
+    BILLING_OFFBOARDING_REQUESTED = "billing:offboarding:requested"
+
     AUDIT_EXPORTED = "audit:exported"
     GATE_ENTERED = "gate:entered"
     GATE_REFUSED = "gate:refused"

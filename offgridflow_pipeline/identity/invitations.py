@@ -5,9 +5,10 @@ Accepting signs nobody in. Which roles may be given is decided in `memberships`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID, uuid4
 
 from offgridflow_pipeline.database.people import AddressTakenError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.identity.visits import Means, Visitor
 
 LIFETIME = timedelta(days=7)
+#: Asked in the transaction of the acceptance whether the tenant takes one more of the role; raises RefusedError.
+Admission: TypeAlias = "Callable[[Database, str, str], None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,25 +176,31 @@ def look(means: Means, visitor: Visitor, token: str) -> Offer:
     return Offer(found.slug, found.tenant_name, found.email, found.role, has_account)
 
 
-def accept_signed_in(means: Means, user_id: UUID, email: str, token: str, visitor: Visitor) -> Offer:
+def accept_signed_in(
+    means: Means, user_id: UUID, email: str, token: str, visitor: Visitor, *, admit: Admission | None = None
+) -> Offer:
     """Accept as who is signed in.
 
     Raises:
-        RefusedError: `invalid_token`, `wrong_account` (the invitation is for another address), `already_member`.
+        RefusedError: `invalid_token`, `wrong_account` (the invitation is for another address), `already_member`, or
+            of `admit`.
     """
     found, token_hash = _found(means, visitor, token)
     if email != found.email:
         raise RefusedError(
             "wrong_account", "The invitation is for another address: sign out first, or sign in with that address."
         )
-    return _accept(means, user_id, found, token_hash, visitor)
+    return _accept(means, user_id, found, token_hash, visitor, admit=admit)
 
 
-def accept_with_password(means: Means, token: str, password: str, visitor: Visitor) -> Offer:
+def accept_with_password(
+    means: Means, token: str, password: str, visitor: Visitor, *, admit: Admission | None = None
+) -> Offer:
     """Accept as a person who has an account and proves it by their password.
 
     Raises:
-        RefusedError: `invalid_token`, `invalid_credentials`, `already_member`, `too_many_attempts`, `busy`.
+        RefusedError: `invalid_token`, `invalid_credentials`, `already_member`, `too_many_attempts`, `busy`, or of
+            `admit`.
     """
     found, token_hash = _found(means, visitor, token)
     require_rate(means.rate_limiter, "sign_in.account", keyed_hash("sign_in_address", found.email, means.pepper).hex())
@@ -201,22 +210,24 @@ def accept_with_password(means: Means, token: str, password: str, visitor: Visit
         with of_person(means.database, user_id) as bound:
             tell(bound, "", user_id, Action.INVITATION_ACCEPTED, visitor, outcome="failure")
         raise invalid_credentials()
-    return _accept(means, user_id, found, token_hash, visitor)
+    return _accept(means, user_id, found, token_hash, visitor, admit=admit)
 
 
-def accept_as_new(means: Means, token: str, person: NewPerson, visitor: Visitor) -> Offer:
+def accept_as_new(
+    means: Means, token: str, person: NewPerson, visitor: Visitor, *, admit: Admission | None = None
+) -> Offer:
     """Accept as a person without account: it is made with the invitation's address. What is refused uses nothing up.
 
     Raises:
         RefusedError: `invalid_token`, `invalid_name`, `invalid_locale`, `weak_password`, `password_required` (the
-            address has an account: prove it), `too_many_attempts`, `busy`.
+            address has an account: prove it), `too_many_attempts`, `busy`, or of `admit`.
     """
     found, token_hash = _found(means, visitor, token)
     name, language = display_name(person.name), locale(person.locale)
     passwords.require_strong(person.password, [found.email, name, found.slug, found.tenant_name])
     password_hash = passwords.hash_password(person.password)
     user_id = uuid4()
-    return _accept(means, user_id, found, token_hash, visitor, new=(name, language, password_hash))
+    return _accept(means, user_id, found, token_hash, visitor, admit=admit, new=(name, language, password_hash))
 
 
 def _accept(
@@ -226,6 +237,7 @@ def _accept(
     token_hash: bytes,
     visitor: Visitor,
     *,
+    admit: Admission | None,
     new: tuple[str, str, str] | None = None,
 ) -> Offer:
     """Use the token, make the account where there is none, and add the member: one transaction."""
@@ -233,6 +245,8 @@ def _accept(
         of_person(means.database, user_id) as outer,
         turned_to(outer, user_id, found.tenant_id, found.slug) as bound,
     ):
+        if admit is not None:
+            admit(bound, found.slug, found.role)
         if new is not None:
             _make_account(bound, user_id, found.email, *new)
         row = bound.invitations.accept(found.slug, found.invitation_id, token_hash, user_id)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.settings import Settings
 
 log = logging.getLogger("offgridflow.rate_limits")
-DEFAULT_PLAN = "standard"
+DEFAULT_PLAN = "unlimited"
 #: After a failure the store is left alone for this time: a dead store must not slow every request down.
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
 
@@ -90,7 +90,7 @@ class RateLimiter:
     def refusal(self, policy: str, key: str) -> Refused | None:
         """Count a request of the key under the policy; None when it fits, else what was exceeded.
 
-        A policy ``<subject>.<plan>`` of a plan without a row of its own is that of the standard plan.
+        A policy ``<subject>.<plan>`` of a plan without a row of its own is that of the unlimited one.
 
         Raises:
             UnknownPolicyError: no such policy.

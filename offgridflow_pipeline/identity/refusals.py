@@ -25,6 +25,7 @@ Code = Literal[
     "not_enrolled",
     "not_found",
     "password_required",
+    "plan_limit",
     "role_not_grantable",
     "second_factor_required",
     "step_up_required",

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from offgridflow_pipeline.identity import single_use
 from offgridflow_pipeline.identity.single_use import NothingToMintError
+from offgridflow_pipeline.notifications.invoice_links import counterpart_of
 from offgridflow_pipeline.notifications.message import message
 from offgridflow_pipeline.notifications.smtp import (
     ServerAwayError,
@@ -164,6 +165,7 @@ class _Delivery:
             mail.vars,
             public_url=self._settings.public_url,
             token=self._token(tenant, mail),
+            counterpart=counterpart_of(self._settings),
         )
         return message(
             rendered,

@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from markupsafe import Markup
 
 from offgridflow_pipeline.data_rows import data_rows
+from offgridflow_pipeline.notifications.invoice_links import invoice_link
 
 Locale = Literal["en", "de"]
 LOCALES: tuple[Locale, ...] = ("en", "de")
@@ -40,13 +41,17 @@ class MailError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A kind of mail. `token`: what is minted when it is sent; `link`: path below the public URL."""
+    """A kind of mail. `token`: what is minted when it is sent; `link`: path below the public URL.
+
+    `outside`: the variable that holds an invoice's address at Stripe, a second link where it may be shown.
+    """
 
     name: str
     declinable: bool
     token: Literal["", "reset", "invitation"]
     link: str
     variables: frozenset[str]
+    outside: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ def templates() -> dict[str, Template]:
             cast("Literal['', 'reset', 'invitation']", row["token"]),
             row["link"],
             frozenset(row["variables"].split()),
+            row["outside"],
         )
         for row in data_rows(__file__, "templates.csv")
     }
@@ -105,8 +111,18 @@ def subject_of(name: str, locale: Locale, variables: Mapping[str, Any]) -> str:
     return _say(_environment(locale, escape=False), _words(locale)[name]["subject"], variables)
 
 
-def render(name: str, locale: Locale, variables: Mapping[str, Any], *, public_url: str, token: str = "") -> Rendered:
-    """The mail in one language; links begin with `public_url`, whatever the variables hold.
+def render(
+    name: str,
+    locale: Locale,
+    variables: Mapping[str, Any],
+    *,
+    public_url: str,
+    token: str = "",
+    counterpart: str = "",
+) -> Rendered:
+    """The mail in one language; links begin with `public_url`, whatever the variables hold, or lead to Stripe.
+
+    `counterpart`: address of the API that stands in for Stripe in demonstration and tests.
 
     Raises:
         MailError: there is no such template, or a variable is missing.
@@ -115,13 +131,14 @@ def render(name: str, locale: Locale, variables: Mapping[str, Any], *, public_ur
     root = public_url.rstrip("/")
     known = {"public_url": root, "settings_url": f"{root}/{SETTINGS_PATH}", **variables}
     link = f"{root}/{_path(template, variables, token)}"
+    outside = _outside(template, variables, counterpart)
     subject = subject_of(name, locale, variables)
     bodies = []
     for suffix in ("txt", "html"):
         environment = _environment(locale, escape=suffix == "html")
         layout = environment.get_template(f"mail.{suffix}.j2")
         words = _spoken(environment, template, locale, known)
-        bodies.append(layout.render(words, locale=locale, subject=subject, link=link))
+        bodies.append(layout.render(words, locale=locale, subject=subject, link=link, outside=outside))
     return Rendered(subject, *bodies)
 
 
@@ -131,6 +148,14 @@ def _path(template: Template, variables: Mapping[str, Any], token: str) -> str:
         return template.link.format(**values)
     except KeyError as error:
         raise MailError(f"Mail {template.name} needs {error.args[0]} for its link.") from None
+
+
+def _outside(template: Template, variables: Mapping[str, Any], counterpart: str) -> str:
+    if not template.outside:
+        return ""
+    if template.outside not in variables:
+        raise MailError(f"Mail {template.name} needs {template.outside}.")
+    return invoice_link(str(variables[template.outside]), counterpart)
 
 
 def _spoken(environment: Environment, template: Template, locale: Locale, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,6 +169,7 @@ def _spoken(environment: Environment, template: Template, locale: Locale, known:
         "text": [said for source in words["text"] if (said := say(source))],
         "action": say(words["action"]),
         "after": [say(source) for source in words["after"]],
+        "outside_hint": say(words.get("outside", "")),
         "frame": {
             "greeting": say(frame["greeting"]),
             "link_hint": say(frame["link_hint"]),

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
@@ -35,6 +37,9 @@ TEXTS = {
     405: ("method_not_allowed", ""),
     413: ("body_too_large", "The body is larger than this route takes."),
 }
+#: The database is out of reach, or too busy to answer in time: the request may be sent again.
+DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError)
+DATABASE_RETRY_SECONDS = "5"
 #: Wrong fields that an answer names.
 MAXIMUM_ERRORS = 100
 
@@ -100,6 +105,8 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid)
+    for error in DATABASE_ERRORS:
+        app.add_exception_handler(error, _without_database)
     app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(RequestFrame, services=services, answer=answer)
     return app
@@ -149,6 +156,18 @@ async def _invalid(request: Request, error: Exception) -> Response:
         for found in error.errors()[:MAXIMUM_ERRORS]
     ]
     return answer(request, Problem(422, "invalid_request", "The request does not have the right form.", errors=errors))
+
+
+async def _without_database(request: Request, error: Exception) -> Response:
+    request_id = getattr(request.state, "request_id", "")
+    log.error("request %s: the database cannot answer: %s", request_id, getattr(error, "orig", None) or error)
+    problem = Problem(
+        503,
+        "unavailable",
+        "The database cannot be reached now: try again in a moment.",
+        headers={"Retry-After": DATABASE_RETRY_SECONDS},
+    )
+    return answer(request, problem)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@ from offgridflow_pipeline.identity import api_keys, sessions
 from offgridflow_pipeline.identity.permissions import Permission, permissions_of
 from offgridflow_pipeline.sidecar.caller import Caller
 from offgridflow_pipeline.sidecar.problems import unauthenticated
+from offgridflow_pipeline.subscriptions.entitlements import standing
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -51,7 +52,7 @@ def _by_key(services: Services, credential: str) -> Iterator[Caller]:
             permissions=frozenset(map(Permission, found.permissions)),
             database=bound,
             data_version=found.data_version,
-            plan=found.plan,
+            standing=standing(services.settings, found.plan, found.billing_state),
         )
     services.key_uses.note(services.database, found.slug, key.key_id)
 
@@ -74,7 +75,7 @@ def _by_token(services: Services, credential: str) -> Iterator[Caller]:
             permissions=claims.permissions,
             database=bound,
             data_version=found.data_version,
-            plan=found.plan,
+            standing=standing(services.settings, found.plan, found.billing_state),
         )
 
 
@@ -106,4 +107,5 @@ def _by_session(services: Services, cookie: str) -> Iterator[Caller]:
             second_factor=found.second_factor,
             stepped_up_at=found.stepped_up_at,
             break_glass=found.break_glass,
+            standing=standing(services.settings, found.plan, found.billing_state),
         )

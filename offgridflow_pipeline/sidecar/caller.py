@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
+from offgridflow_pipeline.subscriptions.entitlements import UNLIMITED, Standing
+
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
     from offgridflow_pipeline.identity.permissions import Permission
@@ -36,7 +38,7 @@ class Caller:
     stepped_up_at: datetime | None = None
     break_glass: bool = False
     data_version: int | None = None
-    plan: str = "standard"
+    standing: Standing = UNLIMITED
 
     def may(self, permission: Permission) -> bool:
         """Whether the caller holds the permission."""

@@ -16,7 +16,7 @@ from fastapi.routing import iter_route_contexts
 
 from offgridflow_pipeline.sidecar.idempotency import FORM as KEY_FORM
 from offgridflow_pipeline.sidecar.idempotency import HEADER as KEY_HEADER
-from offgridflow_pipeline.sidecar.middleware import COOKIELESS_PATHS, SAFE_METHODS, UNLIMITED_PATHS
+from offgridflow_pipeline.sidecar.middleware import COOKIELESS_PATHS, SAFE_METHODS, SIGNED_PATHS, UNLIMITED_PATHS
 from offgridflow_pipeline.sidecar.problems import MEDIA_TYPE, ProblemDocument, title_of
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ TAGS: Mapping[str, str] = {
     "members": "Members and invitations.",
     "api-keys": "Credentials of machines.",
     "audit": "The organisation's audit log.",
+    "billing": "The subscription: plan, limits, use, and the ways to Stripe's pages.",
+    "webhooks": "Events that other services send, signed.",
     "health": "For machines that watch.",
     "gate": "For the proxy before the Dagster UI.",
     "machines": "Public keys of this installation.",
@@ -165,12 +167,12 @@ def _complete(path: str, method: str, operation: dict[str, Any], door: Any) -> N
 
 def _around(path: str, method: str, operation: Mapping[str, Any], access: str) -> set[int]:
     """Statuses that do not come from the handler: of the frame, the door, the form of the request, or a failure."""
-    found = {500}
+    found = {500, 503}  # 503: the database is out of reach
     if path not in UNLIMITED_PATHS:
         found.add(429)
     if access != "public":
         found |= {401, 403}
-    if method.upper() not in SAFE_METHODS and path not in COOKIELESS_PATHS:
+    if method.upper() not in SAFE_METHODS and path not in COOKIELESS_PATHS and not path.startswith(SIGNED_PATHS):
         found.add(403)
     if method.upper() not in SAFE_METHODS:
         found.add(413)

@@ -110,6 +110,24 @@ def idempotent(caller: Caller, request: Request, body: BaseModel | bytes | None)
     Raises:
         Problem: 400 without a usable key, 409 while the request runs, 422 when the key belongs to another request.
     """
+    once = _once(caller, request, body)
+    yield once
+    if not once.answered:
+        raise RuntimeError("The handler answered without once.keep(...): its answer cannot be repeated.")
+
+
+def replay_of(caller: Caller, request: Request, body: BaseModel | bytes | None) -> Response | None:
+    """The kept answer, for a handler that asks another service between two transactions; None: it is to be created.
+
+    The same request elsewhere is not held off meanwhile: the other service must know it by the key, too.
+
+    Raises:
+        Problem: as for `idempotent`.
+    """
+    return _once(caller, request, body).replay
+
+
+def _once(caller: Caller, request: Request, body: BaseModel | bytes | None) -> Once:
     key = request.headers.get(HEADER, "")
     if not re.fullmatch(FORM, key):
         raise Problem(400, "idempotency_key", f"Send {HEADER}: 1 to 255 visible characters, unique per creation.")
@@ -118,9 +136,7 @@ def idempotent(caller: Caller, request: Request, body: BaseModel | bytes | None)
     seal = _Seal(services_of(request).pepper, caller, request_key)
     once = Once(caller, request_key, fingerprint(request.method, request.url.path, body), seal)
     once.find()
-    yield once
-    if not once.answered:
-        raise RuntimeError("The handler answered without once.keep(...): its answer cannot be repeated.")
+    return once
 
 
 def fingerprint(method: str, path: str, body: BaseModel | bytes | None) -> bytes:

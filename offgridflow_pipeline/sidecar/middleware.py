@@ -12,7 +12,8 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from offgridflow_pipeline.identity.rate_limits import Refused
+    from offgridflow_pipeline.settings import Settings
     from offgridflow_pipeline.sidecar.services import Services
 
 MAXIMUM_BODY_BYTES = 256 * 1024
@@ -35,15 +37,19 @@ UPLOAD_PATHS = frozenset({"/v1/uploads", "/uploads"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Machines that sign their requests by themselves: a browser's origin says nothing about them.
 SIGNED_PATHS = ("/v1/webhooks/",)
+#: A large invoice in an event; Stripe states no bound of its own (stripe reference, section 3).
+SIGNED_BODY_BYTES = 1024 * 1024
 #: Open to machines without a credential, and deaf to cookies: nothing can be forged in somebody's name.
 COOKIELESS_PATHS = frozenset({"/v1/api-keys/revoke-by-value"})
 #: `/gate` is asked for every file of the Dagster UI, by the proxy: the UI's own requests are not ours to count.
 UNLIMITED_PATHS = frozenset({"/livez", "/readyz", "/gate"})
 
+#: Where forms may lead besides this site: the pages of Stripe to which ours redirect.
+PAYMENT_PAGES = ("https://checkout.stripe.com", "https://billing.stripe.com")
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; font-src 'self'; "
-        "form-action 'self' https://checkout.stripe.com https://billing.stripe.com; "
+        f"form-action 'self' {' '.join(PAYMENT_PAGES)}; "
         "frame-ancestors 'none'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -57,9 +63,9 @@ SECURITY_HEADERS = {
 _WITH_PORT = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}|\[([0-9a-fA-F:.]+)\](?::\d{1,5})?")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]*|\[([0-9A-Fa-f:.]+)\])(?::\d{1,5})?")
 _LENGTH = re.compile(r"[0-9]{1,18}")
+EncodedHeaders: TypeAlias = list[tuple[bytes, bytes]]
 TRANSPORT_SECURITY = "max-age=31536000; includeSubDomains"
 
-_ENCODED_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _ENCODED_TRANSPORT_SECURITY = (b"strict-transport-security", TRANSPORT_SECURITY.encode())
 
 log = logging.getLogger("offgridflow.sidecar")
@@ -75,6 +81,7 @@ class RequestFrame:
         self._answer = answer
         self._trusted = [ipaddress.ip_network(text) for text in services.settings.trusted_proxies]
         self._origin = services.settings.public_url.rstrip("/")
+        self._headers = _encoded_headers(services.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; anything but HTTP passes through."""
@@ -85,7 +92,7 @@ class RequestFrame:
         state = scope.setdefault("state", {})
         state["request_id"] = uuid.uuid4().hex
         state["client_ip"] = client_address(scope, headers, self._trusted)
-        framed = _FramedSend(send, state["request_id"], secure=self._services.secure_cookies)
+        framed = _FramedSend(send, state["request_id"], self._headers, secure=self._services.secure_cookies)
         refusal = self._refusal(scope, headers) or await self._too_often(scope["path"], state["client_ip"])
         if refusal is not None:
             await self._answer(Request(scope), refusal)(scope, receive, framed.send)
@@ -103,10 +110,11 @@ class RequestFrame:
         if path in UNLIMITED_PATHS:
             return None
         limiter = self._services.rate_limiter
+        policy = "webhook.address" if path.startswith(SIGNED_PATHS) else "address"
         if limiter.in_memory:
-            refused = limiter.refusal("address", address)
+            refused = limiter.refusal(policy, address)
         else:
-            refused = await run_in_threadpool(limiter.refusal, "address", address)
+            refused = await run_in_threadpool(limiter.refusal, policy, address)
         return too_many(refused) if refused is not None else None
 
     def _refusal(self, scope: Scope, headers: Headers) -> Problem | None:
@@ -126,6 +134,8 @@ class RequestFrame:
     def _body_limit(self, path: str) -> int:
         if path in UPLOAD_PATHS:
             return self._services.settings.maximum_upload_bytes + UPLOAD_OVERHEAD_BYTES
+        if path.startswith(SIGNED_PATHS):
+            return SIGNED_BODY_BYTES
         return MAXIMUM_BODY_BYTES
 
 
@@ -152,9 +162,10 @@ class _BoundedBody:
 class _FramedSend:
     """Sends, with the headers that every answer has; what a route set itself stays."""
 
-    def __init__(self, send: Send, request_id: str, *, secure: bool) -> None:
+    def __init__(self, send: Send, request_id: str, headers: EncodedHeaders, *, secure: bool) -> None:
         self._send = send
         self._request_id = request_id
+        self._headers = headers
         self._secure = secure
         self.started = False
 
@@ -163,11 +174,22 @@ class _FramedSend:
             self.started = True
             headers = message["headers"] = list(message.get("headers", ()))
             stated = {name for name, _ in headers}
-            headers += [(name, value) for name, value in _ENCODED_HEADERS if name not in stated]
+            headers += [(name, value) for name, value in self._headers if name not in stated]
             if self._secure:
                 headers.append(_ENCODED_TRANSPORT_SECURITY)
             headers.append((b"x-request-id", self._request_id.encode()))
         await self._send(message)
+
+
+def _encoded_headers(settings: Settings) -> EncodedHeaders:
+    """The headers of every answer. Outside of production forms may lead to what stands in for Stripe, too."""
+    stated = dict(SECURITY_HEADERS)
+    if settings.stripe_api_url and settings.environment != "production":
+        stand_in = urlsplit(settings.stripe_api_url)
+        policy = stated["Content-Security-Policy"]
+        last = PAYMENT_PAGES[-1]
+        stated["Content-Security-Policy"] = policy.replace(last, f"{last} {stand_in.scheme}://{stand_in.netloc}")
+    return [(name.lower().encode(), value.encode()) for name, value in stated.items()]
 
 
 def client_address(

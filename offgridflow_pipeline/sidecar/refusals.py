@@ -32,6 +32,7 @@ STATUS: Mapping[Code, int] = {
     "not_enrolled": 409,
     "not_found": 404,
     "password_required": 409,
+    "plan_limit": 403,
     "role_not_grantable": 403,
     "second_factor_required": 401,
     "step_up_required": 403,

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from offgridflow_pipeline.database.connections import UnknownConnectionError
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.permissions import Permission
-from offgridflow_pipeline.job_requests import ConnectorSync, JobRequestError, JobType, Payload
+from offgridflow_pipeline.job_requests import ConnectorSync, DayRangePayload, JobRequestError, JobType, Payload
 from offgridflow_pipeline.sidecar.audit_trail import trail
+from offgridflow_pipeline.sidecar.plan_limits import require_history
 from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem, not_found
 from offgridflow_pipeline.sidecar.public_ids import public_id
 
@@ -41,7 +42,7 @@ def request_run(caller: Caller, services: Services, request: Request, job_type: 
 
     Raises:
         Problem: 409 for days of a closed month, a paused connection, or when too much waits already; 422 for what is
-            not possible.
+            not possible; 403 for days that lie further back than the plan goes.
     """
     _require_possible(caller, services, payload)
     if caller.database.jobs.open_count(caller.tenant, MAXIMUM_OPEN_RUNS) >= MAXIMUM_OPEN_RUNS:
@@ -104,14 +105,17 @@ def traceparent(request: Request) -> str | None:
 
 
 def _require_possible(caller: Caller, services: Services, payload: Payload) -> None:
+    today = datetime.now(UTC).date()
     try:
         payload.require_possible(
-            today=datetime.now(UTC).date(),
+            today=today,
             history_start=services.settings.history_start,
             closed_months=caller.database.period_closures.closed_months(caller.tenant),
         )
     except JobRequestError as error:
         raise Problem(409 if error.code == "month_closed" else 422, error.code, str(error)) from None
+    if isinstance(payload, DayRangePayload):
+        require_history(caller, payload.first, today)
     if isinstance(payload, ConnectorSync) and payload.connection_id is not None:
         _require_readable(caller, payload.connection_id)
 

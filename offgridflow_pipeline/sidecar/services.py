@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.notifications.delivery import Drainer
     from offgridflow_pipeline.sidecar.lake_reads import LakeReads
     from offgridflow_pipeline.sidecar.readiness import Readiness
+    from offgridflow_pipeline.subscriptions.gateway import StripeGateway
 
 
 @dataclass
@@ -69,6 +70,13 @@ class Services:
         from offgridflow_pipeline.lake.tables import Lake
 
         return Lake(self.settings.lake_root, self.settings.lake_storage_options)
+
+    @cached_property
+    def stripe(self) -> StripeGateway:
+        """Stripe's API, for who subscribes, pays or leaves."""
+        from offgridflow_pipeline.subscriptions.gateway import StripeGateway
+
+        return StripeGateway(self.settings)
 
     @cached_property
     def readiness(self) -> Readiness:

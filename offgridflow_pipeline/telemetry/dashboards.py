@@ -242,7 +242,30 @@ MAIL_AND_AUDIT = Dashboard(
     ),
 )
 
-DASHBOARDS = (API, DATABASE, PIPELINE, EMISSIONS, MAIL_AND_AUDIT)
+BILLING = Dashboard(
+    "billing",
+    "OffGridFlow: billing",
+    (
+        Panel("Tenants by billing state", [("max by (state) (offgridflow_billing_tenants)", "{{state}}")]),
+        Panel(
+            "Failed payments per day",
+            [("max(increase(offgridflow_billing_payment_failures_total[1d]))", "failed payments")],
+        ),
+        Panel("Oldest event that waits", [("max(offgridflow_billing_inbox_age_seconds)", "age")], "s"),
+        Panel(
+            "Events of Stripe by state",
+            [("max by (state) (offgridflow_billing_inbox_depth)", "{{state}}")],
+            description="dead: given up after ten attempts; replay it.",
+        ),
+        Panel(
+            "Differences to Stripe found by the daily comparison",
+            [('max(increase(offgridflow_checks_failed_total{check="billing_snapshots.drift"}[1d]))', "failed checks")],
+            width=24,
+        ),
+    ),
+)
+
+DASHBOARDS = (API, DATABASE, PIPELINE, EMISSIONS, MAIL_AND_AUDIT, BILLING)
 
 
 def rendered(dashboard: Dashboard) -> str:

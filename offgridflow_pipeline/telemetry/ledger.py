@@ -204,11 +204,15 @@ def _emissions(session: ExporterSession, into: Snapshot) -> None:
     }
 
 
-def _outbox(session: ExporterSession, into: Snapshot) -> None:
-    rows = session.figure("outbox")
-    depth = with_zeros(names.OUTBOX_DEPTH, {(row.state,): row.depth for row in rows})
-    age = max((row.oldest_age for row in rows), default=0.0)
-    into.values |= {names.OUTBOX_DEPTH: depth, names.OUTBOX_AGE: {(): age}}
+def _waiting(figure: str, depth: names.Metric, age: names.Metric) -> Read:
+    """What waits, by state, and how long the oldest does."""
+
+    def read(session: ExporterSession, into: Snapshot) -> None:
+        rows = session.figure(figure)
+        depths = with_zeros(depth, {(row.state,): row.depth for row in rows})
+        into.values |= {depth: depths, age: {(): max((row.oldest_age for row in rows), default=0.0)}}
+
+    return read
 
 
 def _durations(session: ExporterSession, into: Snapshot) -> None:
@@ -230,6 +234,9 @@ FIGURES = (
     Figure("emissions", _emissions, SLOW_INTERVAL_SECONDS),
     Figure("reports", _labelled(names.REPORTS, "reports")),
     Figure("report_durations", _durations),
-    Figure("outbox", _outbox),
+    Figure("outbox", _waiting("outbox", names.OUTBOX_DEPTH, names.OUTBOX_AGE)),
     Figure("audit", _single(names.AUDIT_CHAIN_OK, "audit")),
+    Figure("billing_failures", _single(names.PAYMENT_FAILURES, "billing_failures")),
+    Figure("billing_inbox", _waiting("billing_inbox", names.INBOX_DEPTH, names.INBOX_AGE)),
+    Figure("billing_tenants", _labelled(names.BILLING_TENANTS, "billing_tenants")),
 )

@@ -91,6 +91,7 @@ def configure(settings: Settings, *, redact: Redact | None = None, stream: TextI
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    logging.getLogger("stripe").setLevel(logging.WARNING)  # it tells each address it asks, with what was asked for
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         library = logging.getLogger(name)
         library.handlers.clear()

@@ -22,6 +22,8 @@ PROVIDERS = ("aws", "azure", "gcp", "https", "local")
 ARTEFACT_FORMATS = ("pdf", "ixbrl", "xbrl", "datapack")
 #: Every asset check, as `asset.check`; a test holds the list against the definitions.
 CHECKS = tuple(row["check"] for row in data_rows(__file__, "checks.csv"))
+#: States a tenant can be in; a test holds them against the entitlements.
+BILLING_STATES = ("trial", "active", "grace", "restricted", "suspended", "offboarded")
 
 HOUR = 3600
 #: Billing data may be this old (CUR 36 h, Azure and GCP 48 h: observability reference, section 4), in seconds.
@@ -207,6 +209,28 @@ AUDIT_CHAIN_OK = Metric(
     "gauge",
     "ledger",
     "1 when the last nightly verification found every audit chain whole.",
+)
+PAYMENT_FAILURES = Metric(
+    "offgridflow.billing.payment_failures", "counter", "ledger", "Failed payments that Stripe told of."
+)
+INBOX_DEPTH = Metric(
+    "offgridflow.billing.inbox_depth",
+    "gauge",
+    "ledger",
+    "Events of Stripe that are not settled, by state; dead: given up.",
+    labels=("state",),
+    known={"state": ("pending", "processing", "dead")},
+)
+INBOX_AGE = Metric(
+    "offgridflow.billing.inbox_age", "gauge", "ledger", "How long the oldest unsettled event waits.", unit="s"
+)
+BILLING_TENANTS = Metric(
+    "offgridflow.billing.tenants",
+    "gauge",
+    "ledger",
+    "Tenants by billing state; without Stripe all are active.",
+    labels=("state",),
+    known={"state": BILLING_STATES},
 )
 AUTH_ATTEMPTS = Metric(
     "offgridflow.auth.attempts",

@@ -242,3 +242,18 @@ def test_without_keys_nothing_is_sealed(run: CommandLine, tenant: str) -> None:
     run.set(secret_keys=SecretStr(""))
     code, output = run("add", tenant, "x", "--kind", "cur", "--uri", "s3://b", "--secret-stdin", stdin=CANARY)
     assert (code, "OFFGRIDFLOW_SECRET_KEYS is empty" in output) == (1, True)
+
+
+def test_a_connection_beyond_the_plan_is_neither_added_nor_resumed_where_tenants_subscribe(
+    run: CommandLine, database: Database, tenant: str
+) -> None:
+    added = ("--kind", "cur2", "--uri", "/nowhere")
+    run("add", tenant, "first", *added)
+    run("add", tenant, "second", *added)  # without Stripe nothing is limited
+    run("pause", tenant, "second")
+    run.set(stripe_secret_key=SecretStr("sk_test_connections"))
+    for refused in (["add", tenant, "third", *added], ["resume", tenant, "second"]):
+        code, output = run(*refused)
+        assert (code, "The free plan allows 1 connection" in output) == (1, True)
+    assert run("add", tenant, "first", *added, "--replace")[0] == 0
+    assert [row.connection_id for row in database.connections.list(tenant, paused=False)] == ["first"]

@@ -7,11 +7,13 @@ import gzip
 import hashlib
 import io
 import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
@@ -74,6 +76,9 @@ FOCUS_ROW = {
 }
 
 Row = Mapping[str, str]
+#: Feed and columns of extract rows -> SQL of their mapping; the rows have this name in it.
+_MAPPINGS: dict[tuple[str, ibis.Schema], str] = {}
+_ROWS = "extract_rows_of_a_bill"
 
 
 def cur_row(**changed: str) -> dict[str, str]:
@@ -155,11 +160,26 @@ def extracted(
         )  # fmt: skip
 
 
-def lines(engine: Engine, paths: Path | Sequence[Path], feed: str) -> pa.Table:
-    """Usage lines of the files in the order of their rows."""
+def mapped_lines(engine: Engine, rows: ir.Table, feed: str) -> ir.Table:
+    """`usage_lines` of the feed, evaluated.
+
+    It is put into SQL once for all bills, which costs more than a small bill: extract rows have equal columns in each.
+    """
     from offgridflow_pipeline.usage.normalise import usage_lines
 
-    found = usage_lines(extracted(engine, paths, feed), feed)
+    kind = (feed, rows.schema())
+    if kind not in _MAPPINGS:
+        sql = str(engine.connection.compile(usage_lines(rows, feed)))
+        assert rows.get_name() in sql
+        _MAPPINGS[kind] = sql.replace(rows.get_name(), _ROWS)
+    name = f"lines_{uuid.uuid4().hex[:12]}"
+    engine.connection.raw_sql(f'CREATE TABLE "{name}" AS {_MAPPINGS[kind].replace(_ROWS, rows.get_name())}')
+    return engine.connection.table(name)
+
+
+def lines(engine: Engine, paths: Path | Sequence[Path], feed: str) -> pa.Table:
+    """Usage lines of the files in the order of their rows."""
+    found = mapped_lines(engine, extracted(engine, paths, feed), feed)
     return engine.to_arrow(found.order_by(["x_SourceObject", "x_SourceRow"]))
 
 
@@ -167,3 +187,16 @@ def one_line(engine: Engine, folder: Path, feed: str, row: Row) -> dict[str, Any
     """The usage line of a single row."""
     (found,) = lines(engine, write_bill(folder / "one.csv", [row]), feed).to_pylist()
     return dict(found)
+
+
+class OneBill:
+    """The rows of many cases in one bill, read once."""
+
+    def __init__(self, folder: Path, feed: str, rows: Sequence[Row]) -> None:
+        with Engine(memory_mb=256, threads=1, temp_dir=folder) as engine:
+            found = lines(engine, write_bill(folder / "bill.csv", rows), feed).to_pylist()
+        self._lines = {repr(row): line for row, line in zip(rows, found, strict=True)}
+
+    def line(self, row: Row) -> dict[str, Any]:
+        """The usage line of the row."""
+        return self._lines[repr(row)]

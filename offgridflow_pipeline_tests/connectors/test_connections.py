@@ -42,6 +42,10 @@ PLANTED = {
     "signed_url": "https://h/x?X-Amz-" + "Signature=0123456789abcdef",
     "bearer_token": "Bearer " + "abcdefghijklmnop0123",
     "password_in_url": "https://user:" + "hunter2@h/x",
+    "stripe_key": "rk_" + "live_51N0tAReal0ne",
+    "stripe_webhook_secret": "whsec" + "_N0tAReal0ne/+=",
+    "stripe_client_secret": "pi_3N0tAReal0ne" + "_secret_N0tAReal0ne",
+    "stripe_session_address": "https://billing.stripe.com" + "/p/session/test_YWNjdF8x?x=1",
 }
 
 
@@ -150,6 +154,8 @@ def test_every_shape_of_a_secret_is_known_and_blacked_out(shape: str) -> None:
         "da39a3ee5e6b4b0d3255bfef95601890afd80709",
         "bigquery://my-project.billing.gcp_billing_export_resource_v1_0123AB_456CDE_789F01",
         "s3:GetObject on reports/x.csv.gz is not allowed (AccessDenied). Allow it to the role of the connection.",
+        "aws-sm:offgridflow/acme/my_app_secret_v1",
+        "https://invoice.stripe.com/i/acct_1/test_a?s=ap",
     ],
 )
 def test_names_of_real_sources_are_no_secrets(harmless: str) -> None:

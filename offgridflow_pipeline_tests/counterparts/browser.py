@@ -38,9 +38,9 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The app over HTTP from a thread of this process; yields its address."""
-    port = free_port()
+def served(app: Any, port: int | None = None) -> Iterator[str]:
+    """The app over HTTP from a thread of this process, on that port or any; yields its address."""
+    port = port or free_port()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", server_header=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

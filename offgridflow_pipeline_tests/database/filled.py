@@ -100,6 +100,7 @@ TENANT_ROWS: dict[str, dict[str, Any]] = {
         "row_count": 1, "state": "accepted", "uploaded_by": "system",
     },
     "sync_ledger": {"connection_id": CONNECTION, "provider": "aws", "outcome": "success"},
+    "subscriptions": {"customer_id": None, "snapshot": "{}", "fetched_at": DAY},
     "audit_anchor_leaves": {"anchor_date": "1998-01-01", "seq": 1, "hash": bytes(32), "proof": "[]"},
 }  # fmt: skip
 
@@ -115,7 +116,7 @@ USER_ROWS: dict[str, dict[str, Any]] = {
 #: Tables that hold nothing of a tenant or a person: a new one is added here on purpose.
 SHARED_TABLES = {
     "schema_migration", "audit_anchors", "rate_buckets", "heartbeats", "run_heartbeats", "run_states",
-    "audit_verifications", "sign_in_failures",
+    "audit_verifications", "sign_in_failures", "external_events",
 }  # fmt: skip
 
 
@@ -145,6 +146,11 @@ class Filled:
     def cost_digest(self) -> str:
         """Digest of a day of its source."""
         return sha256(self.slug.encode()).hexdigest()
+
+    @property
+    def customer_id(self) -> str:
+        """Its Stripe customer."""
+        return f"cus_{self.slug}"
 
     @property
     def active_tenant(self) -> UUID:

@@ -193,6 +193,7 @@ TENANT_QUESTIONS: Mapping[str, list[Ask]] = {
     "jobs.cancel": _either(lambda r, a, x: r.cancel(a.slug, x.thing_id)),
     "jobs.claim": _own(lambda r, a: r.claim(a.slug)),
     "jobs.get": _either(lambda r, a, x: r.get(a.slug, x.thing_id)),
+    "jobs.is_open": _own(lambda r, a: r.is_open(a.slug, "report_generation", "system")),
     "jobs.list": _own(lambda r, a: r.list(a.slug, limit=10)),
     "jobs.progressed": _own(lambda r, a: r.progressed(a.slug, r.get(a.slug, a.thing_id), run_id="r2", progress=5)),
     "jobs.requester": _own(lambda r, a: r.requester(a.slug, r.get(a.slug, a.thing_id))),
@@ -229,6 +230,17 @@ TENANT_QUESTIONS: Mapping[str, list[Ask]] = {
     "idempotency.find": _own(lambda r, a: r.find(a.slug, KEY)),
     "idempotency.keep": _own(lambda r, a: r.keep(a.slug, KEY, KeptAnswer(HASH, 201, {}, b"b")))
     + _own(lambda r, a: r.keep(a.slug, RequestKey("system", "r", "new"), KeptAnswer(HASH, 201, {}, b"b"))),
+    "subscriptions.change_standing": _own(
+        lambda r, a: (r.change_standing(a.slug, "pro", "grace", NOON), r.standing(a.slug))
+    ),
+    "subscriptions.get": _own(lambda r, a: r.get(a.slug)) + _own(lambda r, a: r.get(a.slug, for_update=True)),
+    "subscriptions.keep": _own(lambda r, a: (r.keep(a.slug, {"fetch": 2}, NOON), r.get(a.slug))),
+    "subscriptions.link": _either(lambda r, a, x: r.link(a.slug, x.customer_id))
+    + _either(lambda r, a, x: r.link(a.slug, "cus_new", instead_of=x.customer_id)),
+    "subscriptions.onboard": _own(lambda r, a: (r.onboard(a.slug, "done"), r.get(a.slug))),
+    "subscriptions.request_offboarding": _own(lambda r, a: (r.request_offboarding(a.slug, NOON), r.get(a.slug))),
+    "subscriptions.standing": _own(lambda r, a: r.standing(a.slug)),
+    "subscriptions.stop": _own(lambda r, a: (r.stop(a.slug, NOON), r.get(a.slug))),
     "uploads.add": _own(
         lambda r, a: r.add(
             a.slug, kind="activity", file_name="a.csv", media_type="text/csv", sha256="f" * 64, size_bytes=1,
@@ -290,5 +302,9 @@ ACROSS = {
     "sign_in_failures.of", "audit_log.anchor", "jobs.tenants", "outbox.scopes",
     "outbox.remove_old", "rate_buckets.hit", "rate_buckets.remove_expired", "signals.beat", "signals.beat_run",
     "signals.exporter", "signals.forget_run_beats", "signals.run_silences", "signals.record_runs",
-    "signals.record_verification",
+    "signals.record_verification", "external_events.add", "external_events.claim", "external_events.counts",
+    "external_events.fail", "external_events.forget_payloads", "external_events.newest", "external_events.oldest_due",
+    "external_events.postpone",
+    "external_events.replay", "external_events.settle", "subscriptions.being_onboarded", "subscriptions.clock",
+    "subscriptions.customers", "subscriptions.leaving", "subscriptions.tenant_of",
 }  # fmt: skip

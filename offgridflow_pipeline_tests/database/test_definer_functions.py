@@ -44,6 +44,10 @@ CALLS = {
     ),
     "audit_chain_heads": "select count(*) from ogf.audit_chain_heads() where tenant_id = :tenant_id",
     "tenants_with_jobs": "select count(*) from ogf.tenants_with_jobs() where slug = :slug",
+    "tenant_by_customer": "select count(*) from ogf.tenant_by_customer(:customer_id) found where found = :slug",
+    "tenants_with_subscriptions": (
+        "select count(*) from ogf.tenants_with_subscriptions() where slug = :slug and customer_id = :customer_id"
+    ),
     "scopes_with_mail": "select count(*) from ogf.scopes_with_mail() where slug = :slug",
     "scopes_with_old_mail": "select count(*) from ogf.scopes_with_old_mail(interval '-1 hour') where slug = :slug",
 }
@@ -65,6 +69,9 @@ FIGURES = {
     "metric_report_durations": "select total from ogf.metric_report_durations('{1,2}') where outcome = 'failed'",
     "metric_outbox": "select depth from ogf.metric_outbox() where state = 'pending'",
     "metric_audit": "select 2 from ogf.metric_audit() where whole is not null",
+    "metric_billing_failures": "select total from ogf.metric_billing_failures()",
+    "metric_billing_inbox": "select depth from ogf.metric_billing_inbox() where state = 'dead'",
+    "metric_billing_tenants": "select total from ogf.metric_billing_tenants() where state = 'active'",
 }
 
 
@@ -86,6 +93,9 @@ def prepared(database: Database, prefix: str) -> Iterator[list[Filled]]:
             " select t, u, 'help', 'system', now(), now() + interval '1 hour'"
             " from unnest(cast(:ids as uuid[]), cast(:users as uuid[])) as pair (t, u)",
             "update ogf.daily_scope_totals set usage_date = current_date where tenant_id = any(:ids)",
+            "insert into ogf.external_events (source, external_id, event_type, event_created, livemode, payload_sha256,"
+            " state, settled_at) select 'stripe', 'evt_' || t, 'invoice.payment_failed', now(), false, sha256('e'),"
+            " 'dead', now() from unnest(cast(:ids as uuid[])) t",
             "update ogf.data_versions set published_at = now() - interval '1 hour' where tenant_id = any(:ids)",
         ):
             text = sa.text(statement)
@@ -95,6 +105,7 @@ def prepared(database: Database, prefix: str) -> Iterator[list[Filled]]:
         for statement in (
             "delete from ogf.jobs where status = 'pending' and tenant_id = any(:ids)",
             "update ogf.email_outbox set state = 'sent' where tenant_id = any(:ids)",
+            "delete from ogf.external_events where external_id in (select 'evt_' || t from unnest(cast(:ids as uuid[])) t)",
         ):
             connection.execute(sa.text(statement), {"ids": values["ids"]})
 

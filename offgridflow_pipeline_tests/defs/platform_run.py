@@ -22,11 +22,19 @@ class PlatformRun:
     """A Dagster instance, a lake and a database; the environment is set before anything is opened."""
 
     def __init__(self, monkeypatch: Any, database: Database, data_dir: Path) -> None:
-        monkeypatch.setenv("DATABASE_URL", database.admin_engine.url.render_as_string(hide_password=False))
-        monkeypatch.setenv("OFFGRIDFLOW_DATA_DIR", str(data_dir))
-        load_settings.cache_clear()
+        self._variables = {
+            "DATABASE_URL": database.admin_engine.url.render_as_string(hide_password=False),
+            "OFFGRIDFLOW_DATA_DIR": str(data_dir),
+        }
+        self.set_environment(monkeypatch)
         self.instance = dg.DagsterInstance.ephemeral()
         self.lake = Lake(str(data_dir / "lake"))
+
+    def set_environment(self, monkeypatch: Any) -> None:
+        """Jobs of this process work on this lake and database until the patch ends."""
+        for name, value in self._variables.items():
+            monkeypatch.setenv(name, value)
+        load_settings.cache_clear()
 
     def close(self) -> None:
         self.instance.dispose()

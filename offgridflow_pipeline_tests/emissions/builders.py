@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal
 from typing import Any
@@ -73,6 +73,12 @@ def ledger(rows: Iterable[Mapping[str, Any]], **options: Any) -> list[dict[str, 
         result = calculate(engine, lines, FACTORS, **{"as_of": AS_OF, "run_id": "test", **options})
         found = engine.reader(result).read_all().to_pylist()
     return sorted(found, key=lambda row: row.get("line_id", ""))
+
+
+def ledgers(bills: Sequence[Sequence[Mapping[str, Any]]], **options: Any) -> list[list[dict[str, Any]]]:
+    """The ledger of each bill, calculated at once: a line depends on no other line."""
+    found = iter(ledger([row for bill in bills for row in bill], **options))
+    return [[next(found) for _ in bill] for bill in bills]
 
 
 def one(row: Mapping[str, Any], **options: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from offgridflow_pipeline.emissions.loads import Load, load_of
 from offgridflow_pipeline.emissions.models import Accelerators, Machine, MachinePart, MovedData, Processing, UsageKey
 from offgridflow_pipeline.factors import hardware
 from offgridflow_pipeline.factors.register import Factor
-from offgridflow_pipeline_tests.emissions.builders import FACTORS, ledger, line, one
+from offgridflow_pipeline_tests.emissions.builders import FACTORS, ledger, ledgers, line, one
 
 NEAR = Decimal("1e-9")
 ALIGNMENT = FACTORS.number("coefficient/cpu.alignment")
@@ -43,19 +44,27 @@ def whole(machine: str) -> dict[str, Any]:
     return row("", 1, "Hours", machine, SkuMeter="Compute")
 
 
-@pytest.mark.parametrize(
-    ("machine", "vcpus", "gib"),
-    [
-        ("n2-standard-4", 4, 16),
-        ("n2d-highmem-8", 8, 64),
-        ("e2-micro", "0.25", 1),
-        ("c3-standard-8", 8, 32),
-        ("t2d-standard-4", 4, 16),
-        ("m1-megamem-96", 96, "1433.6"),
-    ],
-)
+#: A machine, its vCPUs and its memory.
+MACHINES = [
+    ("n2-standard-4", 4, 16),
+    ("n2d-highmem-8", 8, 64),
+    ("e2-micro", "0.25", 1),
+    ("c3-standard-8", 8, 32),
+    ("t2d-standard-4", 4, 16),
+    ("m1-megamem-96", 96, "1433.6"),
+]
+
+
+@cache
+def parts_and_whole() -> dict[str, list[dict[str, Any]]]:
+    """Ledger lines of each machine's cores, of its memory and of the whole instance."""
+    bills = [[core(machine, vcpus), ram(machine, gib), whole(machine)] for machine, vcpus, gib in MACHINES]
+    return dict(zip((machine for machine, *_ in MACHINES), ledgers(bills), strict=True))
+
+
+@pytest.mark.parametrize(("machine", "vcpus", "gib"), MACHINES)
 def test_the_core_row_and_the_memory_row_make_the_instance(machine: str, vcpus: object, gib: object) -> None:
-    cores, memory, instance = ledger([core(machine, vcpus), ram(machine, gib), whole(machine)])
+    cores, memory, instance = parts_and_whole()[machine]
     for measure in ("it_kwh", "kwh", "co2e_lbm_kg", "co2e_mbm_kg", "embodied_kg"):
         assert abs(cores[measure] + memory[measure] - instance[measure]) < NEAR, measure
     assert (cores["component"], memory["component"]) == ("compute", "memory")

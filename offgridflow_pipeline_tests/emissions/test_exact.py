@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cache
 
 import ibis
 import pyarrow as pa
@@ -36,11 +37,15 @@ def engine_products(pairs: list[tuple[Decimal | None, Decimal | None]]) -> list[
         }
     )
     ENGINE.con.register("pairs", data)
-    table = quantity_limbs(ENGINE.table("pairs"), "q")
-    result = products(table, ["kwh"]).select("i", "kwh").order_by("i")
-    arrow = ENGINE.con.sql(ibis.to_sql(result, dialect="duckdb")).to_arrow_table()
+    arrow = ENGINE.con.sql(_products_of_pairs()).to_arrow_table()
     assert arrow["kwh"].type == pa.decimal128(38, 12)
     return arrow["kwh"].to_pylist()
+
+
+@cache
+def _products_of_pairs() -> str:
+    table = quantity_limbs(ENGINE.table("pairs"), "q")
+    return str(ibis.to_sql(products(table, ["kwh"]).select("i", "kwh").order_by("i"), dialect="duckdb"))
 
 
 def decimals(bound: int, *, signed: bool) -> st.SearchStrategy[Decimal]:

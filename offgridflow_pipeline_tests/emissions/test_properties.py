@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from offgridflow_pipeline.emissions.models import UsageKey
 from offgridflow_pipeline.emissions.totals import scope_totals
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline.lake.schemas import MEASURES, SCOPE_TOTALS
-from offgridflow_pipeline_tests.emissions.builders import AS_OF, FACTORS, arrow_lines, ec2, ledger, line, one
+from offgridflow_pipeline_tests.emissions.builders import AS_OF, FACTORS, arrow_lines, ec2, ledger, ledgers, line, one
 
 USAGES = (
     ("AmazonEC2", "BoxUsage:m5.xlarge", "Hours"),
@@ -129,19 +130,28 @@ def test_p2_another_process_gives_the_same_digits() -> None:
     assert other == str(one(ec2("BoxUsage:m5.xlarge", "23.7"))["co2e_lbm_kg"])
 
 
-@pytest.mark.parametrize(
-    ("parts", "whole"),
-    [
-        (["m5.xlarge"] * 24, "m5.24xlarge"),
-        (["m5.large"] * 24 + ["m5.4xlarge"] * 3, "m5.24xlarge"),
-        (["r5.2xlarge"] * 12, "r5.24xlarge"),
-        (["p3.2xlarge"] * 8, "p3.16xlarge"),
-        (["t3.2xlarge"] * 12, "t3-host"),
-    ],
-)
+#: Instances that fill a host, and the host.
+FULL_HOSTS = [
+    (["m5.xlarge"] * 24, "m5.24xlarge"),
+    (["m5.large"] * 24 + ["m5.4xlarge"] * 3, "m5.24xlarge"),
+    (["r5.2xlarge"] * 12, "r5.24xlarge"),
+    (["p3.2xlarge"] * 8, "p3.16xlarge"),
+    (["t3.2xlarge"] * 12, "t3-host"),
+]
+
+
+@cache
+def hosts_and_shares() -> list[list[dict[str, Any]]]:
+    """Ledger lines of each host above, and after it of the instances that fill it."""
+    hosts = [ec2("HostUsage:t3" if whole == "t3-host" else f"BoxUsage:{whole}") for _, whole in FULL_HOSTS]
+    shares = [[ec2(f"BoxUsage:{name}") for name in parts] for parts, _ in FULL_HOSTS]
+    return ledgers([[host, *of_host] for host, of_host in zip(hosts, shares, strict=True)])
+
+
+@pytest.mark.parametrize(("parts", "whole"), FULL_HOSTS)
 def test_p4_shares_of_a_full_host_sum_to_the_host(parts, whole) -> None:
-    host = one(ec2("HostUsage:t3") if whole == "t3-host" else ec2(f"BoxUsage:{whole}"))
-    shares = ledger([ec2(f"BoxUsage:{name}") for name in parts])
+    host, *shares = hosts_and_shares()[FULL_HOSTS.index((parts, whole))]
+    assert len(shares) == len(parts)
     for measure in ("it_kwh", "kwh", "co2e_lbm_kg", "embodied_kg"):
         assert abs(sum(row[measure] for row in shares) - host[measure]) < Decimal("1e-9")
 
@@ -174,7 +184,9 @@ def test_p7_money_and_double_rows_add_no_kilograms(rows) -> None:
     extra = [ec2("BoxUsage:m5.xlarge", 1000, **money) for money in MONEY]
     extra.append(line("SoftwareUsage:m5.xlarge", 1000, x_ServiceCode="abc"))
     extra.append(line("EKS-EC2-vCPU-Hours", 1000, "vCPU-Hours", x_ServiceCode="AmazonEKS"))
-    plain, more = whole(rows), whole([*rows, *extra])
+    others = [{**row, "tenant_id": "other"} for row in (*rows, *extra)]
+    both = totals([*rows, *others], ("tenant_id",))[0]
+    plain, more = both[("acme",)], both[("other",)]
     assert {name: more[name] or 0 for name in MEASURES} == {name: plain[name] or 0 for name in MEASURES}
     assert more["billed_cost"] == plain["billed_cost"] + len(extra)
 

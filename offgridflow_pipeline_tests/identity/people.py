@@ -6,13 +6,15 @@ import json
 import time
 import uuid
 from dataclasses import dataclass, field
+from functools import cache
 from uuid import UUID
 
 import pyotp
+import pytest
 import sqlalchemy as sa
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.identity import accounts, second_factor, sessions, sign_in
+from offgridflow_pipeline.identity import accounts, passwords, second_factor, sessions, sign_in
 from offgridflow_pipeline.identity.rate_limits import RateLimiter
 from offgridflow_pipeline.identity.rate_stores import MemoryStore
 from offgridflow_pipeline.identity.visits import Visitor
@@ -20,6 +22,7 @@ from offgridflow_pipeline.settings import Settings
 
 PASSWORD = "violet-lamp-river"
 PEPPER = b"a pepper of tests"
+_hashed = cache(passwords.hash_password)
 
 
 class Unlimited(RateLimiter):
@@ -53,12 +56,19 @@ def visitor(**changes: str) -> Visitor:
     return Visitor(**{**values, **changes}, pepper=PEPPER)
 
 
-def new_person(database: Database, tenant: str = "", role: str = "viewer") -> Person:
+def new_account(database: Database, email: str, name: str, password: str = PASSWORD) -> accounts.NewAccount:
+    """`accounts.add`; equal passwords get one hash, which is as costly to make as many requests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "hash_password", _hashed)
+        return accounts.add(database, email, name, password=password)
+
+
+def new_person(database: Database, tenant: str = "", role: str = "viewer", password: str = PASSWORD) -> Person:
     email = f"p-{uuid.uuid4().hex[:12]}@alder.example"
-    made = accounts.add(database, email, "Olga Owner", password=PASSWORD)
+    made = new_account(database, email, "Olga Owner", password)
     if tenant:
         accounts.add_member(database, made.user_id, tenant, role)
-    return Person(made.user_id, email)
+    return Person(made.user_id, email, password)
 
 
 def enrolled(means: TestMeans, person: Person) -> tuple[Person, list[str]]:

@@ -211,9 +211,9 @@ def test_every_limit_of_a_policy_holds() -> None:
     assert 20 <= accepted <= 40  # twenty at once, and what an hour gives back
 
 
-def test_an_unknown_plan_has_the_limits_of_the_standard_plan() -> None:
-    assert limits_of("principal.gold") == limits_of("principal.standard")
-    assert limits_of("tenant.enterprise") != limits_of("tenant.standard")
+def test_an_unknown_plan_has_the_limits_of_the_unlimited_plan() -> None:
+    assert limits_of("principal.gold") == limits_of("principal.unlimited")
+    assert limits_of("tenant.enterprise") != limits_of("tenant.unlimited")
 
 
 @pytest.mark.parametrize("policy", ["", "sign_in", "sign_in.nowhere", "standard"])
@@ -247,7 +247,7 @@ def test_when_the_store_fails_reads_go_on_and_sign_in_is_refused(caplog: pytest.
     limiter = RateLimiter(FailingStore(), PEPPER)
     with caplog.at_level(logging.ERROR, "offgridflow.rate_limits"):
         assert limiter.refusal("address", "192.0.2.1") is None
-        assert limiter.refusal("principal.standard", "key:1") is None
+        assert limiter.refusal("principal.unlimited", "key:1") is None
         refused = limiter.refusal("sign_in.account", "ada")
     assert refused is not None
     assert refused.store_failed
@@ -258,7 +258,7 @@ def test_every_policy_of_credentials_closes_when_the_store_fails() -> None:
     closed = {policy for policy, limits in rate_limits._limits().items() if all(limit.closed for limit in limits)}
     opened = {policy for policy, limits in rate_limits._limits().items() if not any(limit.closed for limit in limits)}
     assert closed | opened == rate_limits._limits().keys()
-    assert {policy.partition(".")[0] for policy in opened} == {"address", "principal", "tenant", "uploads"}
+    assert {policy.partition(".")[0] for policy in opened} == {"address", "principal", "tenant", "uploads", "webhook"}
 
 
 def test_a_failed_store_is_left_alone_for_a_while_and_then_asked_again() -> None:

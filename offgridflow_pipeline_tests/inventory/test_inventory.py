@@ -39,9 +39,16 @@ def rows(table: pa.Table, breakdown: str) -> list[dict]:
     return [row for row in table.to_pylist() if row["breakdown"] == breakdown]
 
 
-def test_the_total_is_the_sum_of_the_lines_to_the_last_digit():
+@pytest.fixture(scope="module")
+def month() -> tuple[Ledger, pa.Table]:
+    """A realistic ledger and its inventory."""
     ledger = realistic()
-    (total,) = rows(inventory_of(ledger), "total")
+    return ledger, inventory_of(ledger)
+
+
+def test_the_total_is_the_sum_of_the_lines_to_the_last_digit(month):
+    ledger, table = month
+    (total,) = rows(table, "total")
     for name in MEASURES:
         emitting = [row for row in ledger.lines if row["disposition"] != "no_emission"]
         values = [row[name] for row in emitting if row.get(name) is not None]
@@ -56,8 +63,8 @@ def test_the_total_is_the_sum_of_the_lines_to_the_last_digit():
         "upstream_status", "dq_score", "disposition", "cost",
     ],
 )  # fmt: skip
-def test_every_breakdown_adds_up_to_the_total(breakdown):
-    table = inventory_of(realistic())
+def test_every_breakdown_adds_up_to_the_total(month, breakdown):
+    _, table = month
     (total,) = rows(table, "total")
     parts = rows(table, breakdown)
     for name in (*MEASURES, "line_count"):
@@ -65,9 +72,8 @@ def test_every_breakdown_adds_up_to_the_total(breakdown):
         assert sum(values) == (total[name] or 0), name
 
 
-def test_dispositions_partition_the_billed_cost_of_each_currency():
-    ledger = realistic()
-    table = inventory_of(ledger)
+def test_dispositions_partition_the_billed_cost_of_each_currency(month):
+    ledger, table = month
     for currency in ("USD", "EUR"):
         billed = sum(row["billed_cost"] for row in ledger.lines if row["BillingCurrency"] == currency)
         parts = [r["billed_cost"] for r in rows(table, "disposition") if r["submember"] == currency]

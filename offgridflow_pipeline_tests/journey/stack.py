@@ -13,11 +13,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import httpx2
 import psutil
@@ -37,6 +37,9 @@ from offgridflow_pipeline_tests.counterparts.otlp import Collector
 from offgridflow_pipeline_tests.counterparts.postgres import cluster_folder, without_durability
 from offgridflow_pipeline_tests.counterparts.processes import free_port, wait_until_ready
 from offgridflow_pipeline_tests.counterparts.smtp import MailServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 MONTH = "2026-10"
 #: The installation's history begins within the month: its report is of a few days, and is made in less time.
@@ -231,13 +234,27 @@ def until(found: Callable[[], Any], seconds: float, what: str) -> Any:
     raise AssertionError(f"{what} did not come within {seconds:.0f} s")
 
 
+def sign_in(page: Page, stack: Stack, email: str, password: str = PASSWORD) -> None:
+    """Sign in at the portal; ends on the overview."""
+    page.goto(f"{stack.url}/sign-in")
+    page.fill("form[action='/sign-in'] [name=email]", email)
+    page.fill("form[action='/sign-in'] [name=password]", password)
+    page.click("form[action='/sign-in'] button[type=submit]")
+    page.wait_for_url(f"{stack.url}/")
+
+
 @contextmanager
-def installation(mail: MailServer, receiver: Collector) -> Iterator[Stack]:
-    """An installation with one company, its bills and its owner; nothing runs yet but PostgreSQL."""
+def installation(
+    mail: MailServer, receiver: Collector | None = None, *, port: int = 0, variables: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """An installation with one company, its bills and its owner; nothing runs yet but PostgreSQL.
+
+    `variables` are added to the environment of its processes.
+    """
     with cluster_folder() as folder:
-        port = free_port()
+        port = port or free_port()
         data = folder / "data"
-        variables = {
+        stated = {
             "OFFGRIDFLOW_DATA_DIR": str(data),
             "OFFGRIDFLOW_ENVIRONMENT": "development",
             "OFFGRIDFLOW_PUBLIC_URL": f"http://127.0.0.1:{port}",
@@ -247,15 +264,16 @@ def installation(mail: MailServer, receiver: Collector) -> Iterator[Stack]:
             "OFFGRIDFLOW_HISTORY_START": FIRST,
             "OFFGRIDFLOW_METRICS_PORT": "0",
             "OFFGRIDFLOW_TRACE_SAMPLE_RATE": "1",
-            "OFFGRIDFLOW_OTLP_ENDPOINT": receiver.endpoint,
+            **({"OFFGRIDFLOW_OTLP_ENDPOINT": receiver.endpoint} if receiver else {}),
+            **(variables or {}),
         }
         settings = Settings(
-            _env_file=None, environment="development", data_dir=data, public_url=variables["OFFGRIDFLOW_PUBLIC_URL"],
+            _env_file=None, environment="development", data_dir=data, public_url=stated["OFFGRIDFLOW_PUBLIC_URL"],
             smtp_url=SecretStr(mail.url), smtp_ca_bundle=mail.ca_bundle,
         )  # fmt: skip
         database = connect(settings)
         without_durability(database.admin_engine.url)
-        environment = {k: v for k, v in prepare(settings).items() if k != "DATABASE_URL"} | variables
+        environment = {k: v for k, v in prepare(settings).items() if k != "DATABASE_URL"} | stated
         tenant = generate(folder / "bills", months=1).tenants[2]
         stack = Stack(folder, tenant, settings, environment, database, mail, port)
         _people_it(stack)

@@ -18,7 +18,17 @@ from offgridflow_pipeline.identity.chains import ChainWalk
 from offgridflow_pipeline_tests.counterparts.browser import browser
 from offgridflow_pipeline_tests.counterparts.otlp import Collector, attributes_of, collector
 from offgridflow_pipeline_tests.counterparts.smtp import MailServer, smtp_server
-from offgridflow_pipeline_tests.journey.stack import FIRST, LAST, MONTH, OWNER, PASSWORD, Stack, installation, until
+from offgridflow_pipeline_tests.journey.stack import (
+    FIRST,
+    LAST,
+    MONTH,
+    OWNER,
+    PASSWORD,
+    Stack,
+    installation,
+    sign_in,
+    until,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -49,14 +59,6 @@ def stack(mail: MailServer, telemetry: Collector) -> Iterator[Stack]:
         ended = made.wait_for_job(job, 240)
         assert ended["status"] == "completed", ended
         yield made
-
-
-def sign_in(page: Page, stack: Stack, email: str, password: str = PASSWORD) -> None:
-    page.goto(f"{stack.url}/sign-in")
-    page.fill("form[action='/sign-in'] [name=email]", email)
-    page.fill("form[action='/sign-in'] [name=password]", password)
-    page.click("form[action='/sign-in'] button[type=submit]")
-    page.wait_for_url(f"{stack.url}/")
 
 
 def invite_and_accept(page: Page, stack: Stack, email: str) -> None:

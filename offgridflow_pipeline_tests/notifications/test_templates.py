@@ -18,8 +18,10 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3.util import parse_url
 
 from offgridflow_pipeline.identity import profiles
+from offgridflow_pipeline.notifications.invoice_links import counterpart_of, invoice_link
 from offgridflow_pipeline.notifications.message import message
 from offgridflow_pipeline.notifications.templates import (
     LOCALES,
@@ -31,12 +33,14 @@ from offgridflow_pipeline.notifications.templates import (
     subject_of,
     templates,
 )
+from offgridflow_pipeline.settings import Settings
 
 GOLDEN = Path(__file__).parent / "golden"
 URL = "https://ogf.example"
 TOKEN = "kTq3-9_token-of-a-test"
 MAIL_ID = UUID("0192f0c1-0000-7000-8000-000000000001")
 AT = "2026-11-25T18:04:59+01:00"
+INVOICE = "https://invoice.stripe.com/i/acct_1/test_a?s=ap&x=1"
 
 #: Values of every variable, optional ones too, with characters that HTML has to escape.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -57,7 +61,19 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "error": "AccessDenied: s3:ListBucket\nRole: billing",
     },
     "restatement_proposed": {"organisation": "Acme", "period": "2026-Q3"},
-}
+    "payment_failed": {
+        "organisation": "Müller & Söhne <GmbH>", "restricted_at": "2026-12-09T17:30:00+00:00", "invoice_url": INVOICE,
+        "day": 0,
+    },
+    "payment_failed.still_open": {
+        "organisation": "Acme", "restricted_at": "2026-12-09T17:30:00+00:00", "invoice_url": "", "day": 7,
+    },
+    "payment_action_required": {"organisation": "Acme", "invoice_url": INVOICE},
+    "subscription_restricted": {"organisation": "Acme", "invoice_url": INVOICE},
+    "subscription_suspended": {"organisation": "Acme", "readable_until": "2027-03-01T00:00:00+00:00"},
+    "subscription_active": {"organisation": "Acme", "plan": "pro"},
+    "trial_ending": {"organisation": "Acme", "trial_end": "2026-12-03T09:00:00+00:00"},
+}  # fmt: skip
 CASES = [(case, locale) for case in EXAMPLES for locale in LOCALES]
 
 
@@ -90,7 +106,8 @@ def test_text_and_html_say_the_same_and_lead_to_the_same_place(case: str, locale
     mail = _rendered(case, locale)
     html = _Page(mail.html)
     assert html.language == locale
-    assert set(html.links) == {next(line for line in mail.text.splitlines() if line.startswith(URL))}
+    assert set(html.links) == {line for line in mail.text.splitlines() if line.startswith("https://")}
+    assert set(html.links) - {INVOICE} == {next(line for line in mail.text.splitlines() if line.startswith(URL))}
     for paragraph in mail.text.split("\n\n")[1:2]:
         assert " ".join(paragraph.split()) in " ".join(html.text.split())
 
@@ -140,6 +157,52 @@ def test_a_link_begins_with_the_public_url_whatever_the_values_hold(value: str) 
     assert link.startswith(f"{URL}/reports/")
     assert link.count("/") == 4
     assert not {"?", "#"} & set(link)
+
+
+STRANGE_ADDRESSES = [
+    "http://invoice.stripe.com/i/1",
+    "https://stripe.com.evil.example/i/1",
+    "https://evilstripe.com/i/1",
+    "https://invoice.stripe.com@evil.example/",
+    "https://evil.example\\.stripe.com/",
+    "https://evil.example#.stripe.com/",
+    "https://invoice.stripe.com:444/",
+    "https://invoice.stripe.com/i/1\nhttps://evil.example/",
+    "//invoice.stripe.com/i/1",
+    "javascript:alert(1)//https://invoice.stripe.com/",
+    "http://127.0.0.1:4243/invoices/1",
+]
+
+
+@pytest.mark.parametrize("address", STRANGE_ADDRESSES)
+def test_an_invoice_that_is_not_at_stripe_is_not_linked(address: str) -> None:
+    mail = render("subscription_restricted", "en", {"organisation": "Acme", "invoice_url": address}, public_url=URL)
+    assert set(_Page(mail.html).links) == {f"{URL}/billing"}
+    assert address not in mail.text
+
+
+@pytest.mark.parametrize(
+    "address", [INVOICE, "https://pay.stripe.com/invoice/acct_1/test_1?s=ap", "https://stripe.com/"]
+)
+def test_an_invoice_at_stripe_is_linked(address: str) -> None:
+    assert invoice_link(address) == address
+
+
+@given(
+    address=st.text(max_size=60) | st.from_regex(r"https://[a-z.@:\\/#?-]{1,20}stripe\.com[!-~]{0,9}", fullmatch=True)
+)
+def test_what_is_linked_leads_to_stripe_as_browsers_read_it(address: str) -> None:
+    if shown := invoice_link(address):
+        host = parse_url(shown.replace("\\", "/")).host or ""
+        assert host == "stripe.com" or host.endswith(".stripe.com")
+
+
+def test_the_counterpart_stands_in_for_stripe_but_never_in_production() -> None:
+    counterpart, address = "http://127.0.0.1:4243", "http://127.0.0.1:4243/invoices/1"
+    assert invoice_link(address, counterpart) == address
+    assert not invoice_link("http://127.0.0.1:4244/invoices/1", counterpart)
+    assert counterpart_of(Settings(environment="test", stripe_api_url=counterpart)) == counterpart
+    assert counterpart_of(Settings(environment="production", stripe_api_url=counterpart)) == ""
 
 
 def _message(

@@ -12,7 +12,10 @@ from pathlib import Path
 import offgridflow_pipeline
 from offgridflow_pipeline.notifications.templates import templates
 
-ROOM = Path(offgridflow_pipeline.__file__).parent / "identity"
+ROOMS = Path(offgridflow_pipeline.__file__).parent
+ROOM = ROOMS / "identity"
+#: What `write_mails` adds to the variables of every mail about a subscription.
+ADDED = {"organisation"}
 
 
 def _written() -> Iterator[tuple[str, str, set[str]]]:
@@ -43,3 +46,33 @@ def test_every_mail_that_identity_writes_has_words_and_what_they_need() -> None:
     for place, template, variables in written:
         assert templates()[template].variables <= variables, place
         assert not templates()[template].declinable, place
+
+
+def _billing_mails() -> Iterator[tuple[str, str, set[str]]]:
+    """Place, template and variables of every mail that `subscriptions` makes."""
+    for path in sorted((ROOMS / "subscriptions").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "BillingMail":
+                template, _, variables = node.args
+                assert isinstance(variables, ast.Dict), "the test reads literal variables only"
+                yield (
+                    f"{path.name}:{node.lineno}",
+                    _text(template),
+                    {_text(key) for key in variables.keys if key is not None},
+                )
+
+
+def test_every_mail_about_a_subscription_has_words_and_what_they_need_and_every_such_template_is_written() -> None:
+    written = list(_billing_mails())
+    money = {name for name, template in templates().items() if template.link == "billing"}
+    assert money == {
+        "payment_failed", "payment_action_required", "subscription_restricted", "subscription_suspended",
+        "subscription_active", "trial_ending",
+    }  # fmt: skip
+    assert {template for _, template, _ in written} == money | {"report_ready", "report_failed"}
+    for place, template, variables in written:
+        assert templates()[template].variables <= variables | ADDED, place
+
+
+def test_nobody_can_decline_to_hear_of_money() -> None:
+    assert not [name for name, template in templates().items() if template.link == "billing" and template.declinable]

@@ -53,16 +53,18 @@ FORMS: dict[str, dict[str, str]] = {
     "POST /members/invitations": {"email": "anna@alder.example", "role": "viewer"},
     "POST /members/{user_id}": {"role": "analyst"},
     "POST /reports": {"month": "2026-10"},
+    "POST /billing/checkout": {"plan": "pro"},
     "POST /settings/profile": {"name": "Somebody Else", "locale": "en"},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, and the content that tells one refusal from another."""
+    """Status, the content that tells one refusal from another, and where it leads."""
 
     status: int
     content: bytes
+    location: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class Asker:
         content = self._body(asked)
         found = self.world.client.request(asked.method, path, headers=headers, params=QUERIES.get(path), **content)
         assert found.status_code < 500 or found.headers["content-type"] == MEDIA_TYPE, (path, found.text)
-        return Answer(found.status_code, _VARYING.sub(b"", found.content))
+        location = _VARYING.sub(b"", found.headers.get("location", "").encode()).decode()
+        return Answer(found.status_code, _VARYING.sub(b"", found.content), location)
 
     def _credential(self, caller: str) -> dict[str, str]:
         if caller == "anonymous":

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.identity import accounts
-from offgridflow_pipeline.identity.rate_limits import RateLimiter, Refused, limits_of
+from offgridflow_pipeline.identity.rate_limits import RateLimiter, limits_of
 from offgridflow_pipeline.identity.rate_stores import MemoryStore
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline.sidecar import lake_reads, run_requests
@@ -23,7 +23,6 @@ from offgridflow_pipeline.sidecar.app import create_app
 from offgridflow_pipeline.sidecar.middleware import client_address
 from offgridflow_pipeline.sidecar.problems import Problem
 from offgridflow_pipeline.sidecar.routes.uploads import KnownSenderRoute
-from offgridflow_pipeline_tests.identity.people import Unlimited
 from offgridflow_pipeline_tests.sidecar.access_matrix import asked_routes
 from offgridflow_pipeline_tests.sidecar.world import ORIGIN, PASSWORD, PEPPER, Someone, World
 
@@ -162,32 +161,6 @@ def test_a_token_ends_with_its_tenant(world: World, tenant: str) -> None:
     with world.operator.admin_engine.begin() as connection:
         connection.execute(sa.text("update ogf.tenants set status = 'closed' where slug = :slug"), {"slug": tenant})
     assert world.client.get("/v1/reports", headers=token).status_code == 401
-
-
-class _Noting(Unlimited):
-    """Notes which policies it is asked for."""
-
-    def __init__(self) -> None:
-        super().__init__(MemoryStore(), PEPPER)
-        self.asked: list[str] = []
-
-    def refusal(self, policy: str, key: str) -> Refused | None:  # type: ignore[override]
-        self.asked.append(policy)
-        return None
-
-
-def test_a_token_has_no_more_requests_than_the_plan_of_its_tenant(
-    world: World, tenant: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with world.operator.tenant(tenant) as scope:
-        scope.connection.execute(
-            sa.text("insert into ogf.tenant_states (tenant_id, plan) values (:tenant_id, 'free')"),
-            {"tenant_id": scope.tenant_id},
-        )
-    token, noting = _exchanged(world, world.key(tenant)), _Noting()
-    monkeypatch.setattr(world.app.state.services, "rate_limiter", noting)
-    assert world.client.get("/v1/reports", headers=token).status_code == 200
-    assert noting.asked == ["address", "principal.free", "tenant.free"]
 
 
 def test_what_a_disabled_person_gave_ends_with_them(world: World, tenant: str, owner: Someone) -> None:

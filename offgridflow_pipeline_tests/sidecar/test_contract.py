@@ -14,7 +14,7 @@ import pytest
 import schemathesis
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.sidecar import contract
+from offgridflow_pipeline.sidecar import __main__ as sidecar_command
 from offgridflow_pipeline.sidecar.contract import EXAMPLES, SECURITY_SCHEMES, TAGS, operations
 from offgridflow_pipeline.sidecar.problems import MEDIA_TYPE
 from offgridflow_pipeline_tests.sidecar.access_matrix import Asker, asked_routes
@@ -37,7 +37,7 @@ def world(database: Database, api_database: Database, tmp_path_factory: pytest.T
 
 
 def test_the_document_that_is_checked_in_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    contract.main()
+    sidecar_command.main()
     assert capsys.readouterr().out == CHECKED_IN.read_text("utf-8"), "run `make openapi`, read the difference"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ class Fuzzed:
     world: World
     schema: Any = field(init=False)
     ids: dict[str, list[str]] = field(init=False)
+    _cases: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         world = self.world
@@ -130,38 +131,41 @@ class Fuzzed:
             assert answer.headers["content-type"] == [MEDIA_TYPE]
         return answer
 
-    def cases(self, label: str, numbers: Iterator[int]) -> Iterator[Callable[[Callable[[Any], None]], None]]:
-        """What asks a held function: boundary cases, then generated requests, right and wrong ones."""
-        operation = self.operations[label]
+    def cases(self, label: str) -> list[Any]:
+        """Boundary cases, then generated requests, right and wrong ones; made once for all who ask."""
+        if label not in self._cases:
+            self._cases[label] = [*self._boundaries(label)]
+            numbers = itertools.count()
+            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+                self._cases[label] += self._generated(label, mode, numbers)
+        return self._cases[label]
 
-        def boundaries(ask: Callable[[Any], None]) -> None:
-            found = self.schema.iter_coverage_cases(
-                operation,
-                generation_modes=list(GenerationMode),
-                generation_config=self.schema.config.generation,
-            )
-            for case in itertools.islice(found, BOUNDARY_CASES):
-                ask(case)
+    def _boundaries(self, label: str) -> Iterator[Any]:
+        found = self.schema.iter_coverage_cases(
+            self.operations[label],
+            generation_modes=list(GenerationMode),
+            generation_config=self.schema.config.generation,
+        )
+        return itertools.islice(found, BOUNDARY_CASES)
 
-        def generated(mode: GenerationMode, ask: Callable[[Any], None]) -> None:
-            @given(operation.as_strategy(generation_mode=mode))
-            @settings(
-                max_examples=EXAMPLES, deadline=None, database=None, derandomize=not HAND_RUN,
-                suppress_health_check=list(HealthCheck), phases=[Phase.generate],
-            )  # fmt: skip
-            def each(case: Any) -> None:
-                if mode is GenerationMode.POSITIVE and next(numbers) % 2:
-                    self._name_what_is_there(case, next(numbers))
-                ask(case)
+    def _generated(self, label: str, mode: GenerationMode, numbers: Iterator[int]) -> list[Any]:
+        found: list[Any] = []
 
-            try:
-                each()
-            except Unsatisfiable:
-                assert mode is GenerationMode.NEGATIVE, label  # nothing in such a request can be wrong
+        @given(self.operations[label].as_strategy(generation_mode=mode))
+        @settings(
+            max_examples=EXAMPLES, deadline=None, database=None, derandomize=not HAND_RUN,
+            suppress_health_check=list(HealthCheck), phases=[Phase.generate],
+        )  # fmt: skip
+        def each(case: Any) -> None:
+            if mode is GenerationMode.POSITIVE and next(numbers) % 2:
+                self._name_what_is_there(case, next(numbers))
+            found.append(case)
 
-        yield boundaries
-        yield lambda ask: generated(GenerationMode.POSITIVE, ask)
-        yield lambda ask: generated(GenerationMode.NEGATIVE, ask)
+        try:
+            each()
+        except Unsatisfiable:
+            assert mode is GenerationMode.NEGATIVE, label  # nothing in such a request can be wrong
+        return found
 
     def _name_what_is_there(self, case: Any, number: int) -> None:
         for name in case.path_parameters or {}:
@@ -178,8 +182,8 @@ def fuzzed(database: Database, api_database: Database, tmp_path_factory: pytest.
 @pytest.mark.parametrize("who", ["as_owner", "as_key"])
 def test_every_answer_is_one_that_the_document_describes(fuzzed: Fuzzed, who: str, label: str) -> None:
     headers = getattr(fuzzed, who)
-    for asking in fuzzed.cases(label, itertools.count()):
-        asking(lambda case: fuzzed.hold(case, headers(label)))
+    for case in fuzzed.cases(label):
+        fuzzed.hold(case, headers(label))
 
 
 def test_answers_along_journeys_through_what_was_created_are_described(fuzzed: Fuzzed) -> None:

@@ -21,7 +21,7 @@ from offgridflow_pipeline.identity.visits import Visitor
 from offgridflow_pipeline.lake.objects import RawObjects
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline.sidecar.app import create_app
-from offgridflow_pipeline_tests.identity.people import Unlimited
+from offgridflow_pipeline_tests.identity.people import Unlimited, new_account
 from offgridflow_pipeline_tests.inventory.ledgers import line
 from offgridflow_pipeline_tests.sidecar.serving import Api
 
@@ -49,17 +49,20 @@ class Someone:
 
 @dataclass
 class World:
-    """The app over the databases of a test session."""
+    """The app over the databases of a test session; `values` are settings that differ from the usual ones."""
 
     operator: Database
     api: Database
     folder: Path
+    values: dict[str, Any] = field(default_factory=dict)
     settings: Settings = field(init=False)
     client: TestClient = field(init=False)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
-        self.settings = Settings(_env_file=None, environment="test", data_dir=self.folder, metrics_port=0)
+        self.settings = Settings(
+            _env_file=None, environment="test", data_dir=self.folder, metrics_port=0, **self.values
+        )
         self.app = create_app(self.settings, self.api)
         self.app.state.services.rate_limiter = Unlimited(MemoryStore(), PEPPER)
         self.client = TestClient(self.app, follow_redirects=False, raise_server_exceptions=False)
@@ -74,7 +77,7 @@ class World:
     def someone(self, tenant: str, role: str = "viewer", **session: Any) -> Someone:
         """A new person of that role, signed in with a second factor a moment ago."""
         email = f"p-{uuid.uuid4().hex[:12]}@alder.example"
-        made = accounts.add(self.api, email, "Somebody Somewhere", password=PASSWORD)
+        made = new_account(self.api, email, "Somebody Somewhere", PASSWORD)
         ends = datetime.now(UTC) + timedelta(days=9) if role == "auditor" else None
         accounts.add_member(self.api, made.user_id, tenant, role, expires_at=ends)
         return Someone(made.user_id, email, tenant, self.session(made.user_id, tenant, **session))

@@ -196,6 +196,25 @@ def test_freshness_is_that_of_the_connection_that_waits_longest(
     assert value(served.scrape(), series) == pytest.approx(3 * 86_400, abs=60)
 
 
+def test_data_of_a_tenant_whose_work_has_stopped_is_not_late(
+    database: Database, new_tenant: Callable[[], str], serve: Serve
+) -> None:
+    served = serve()
+    names = ('offgridflow_connector_data_freshness_seconds{connector="gcp"}', "offgridflow_publish_age_seconds")
+    tenant = new_tenant()
+    database.connections.add(tenant, "bills", provider="gcp", kind="exports")
+    execute(
+        database,
+        "update ogf.cloud_connections set created_at = clock_timestamp() - interval '900 days' where tenant_id = :id",
+        id=database.tenants.get(tenant).tenant_id,
+    )
+    late = served.scrape()
+    assert [value(late, name) > 899 * 86_400 for name in names] == [True, True]
+    database.subscriptions.change_standing(tenant, "pro", "restricted", datetime.now(UTC))
+    stopped = served.scrape()
+    assert [value(stopped, name) > 899 * 86_400 for name in names] == [False, False]
+
+
 def test_the_age_of_the_publication_is_that_of_the_tenant_that_waits_longest(
     database: Database, new_tenant: Callable[[], str], serve: Serve
 ) -> None:

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline.usage.azure_rules import charge_types, units_of_measure
-from offgridflow_pipeline.usage.normalise import usage_lines
 from offgridflow_pipeline.usage.reconcile import differences, unexplained
 from offgridflow_pipeline.usage.rules import unit_rules
 from offgridflow_pipeline_tests.connectors.azure_bills import EA, GROUP, ea_row, write_ea
-from offgridflow_pipeline_tests.connectors.bills import extracted, lines, write_bill
+from offgridflow_pipeline_tests.connectors.bills import extracted, lines, mapped_lines, write_bill
 
 RESERVATION = "9A3B12AF-9907-4AA2-B9EE-74F89897DBA1"
 MARKETPLACE = {"PublisherType": "Marketplace", "PublisherName": "Cloud Monitoring GmbH"}
@@ -311,7 +310,7 @@ def test_what_no_rule_knows_and_what_no_day_has_stays_visible(engine: Engine, tm
         ea_row(Quantity="48", MeterCategory="SQL Managed Instance", MeterName="vCore", AdditionalInfo=""),
     ]
     rows = extracted(engine, write_ea(tmp_path / "bill.csv", cases), "azure_actual")
-    found = engine.to_arrow(unexplained(usage_lines(rows, "azure_actual"))).to_pylist()
+    found = engine.to_arrow(unexplained(mapped_lines(engine, rows, "azure_actual"))).to_pylist()
     assert sorted((r["finding"], r["value"], r["rows"], r["cost"]) for r in found) == [
         ("hours_a_day", "Standard_D4s_v5", 1, Decimal("4.8")),
         ("line_item_type", "Surprise", 1, Decimal("4.8")),
@@ -323,7 +322,7 @@ def test_what_no_rule_knows_and_what_no_day_has_stays_visible(engine: Engine, tm
 def test_a_whole_bill_ties_to_its_export_and_a_lost_row_is_found(engine: Engine, tmp_path: Path, feed: str) -> None:
     bill = [ea_row(), ea_row(Cost="-0.02"), ea_row(ChargeType="Tax", BillingAccountId="")]
     rows = extracted(engine, write_ea(tmp_path / "bill.csv", bill), feed)
-    found = usage_lines(rows, feed)
+    found = mapped_lines(engine, rows, feed)
     assert engine.to_arrow(differences(rows, found, feed)).num_rows == 0
     [lost] = engine.to_arrow(differences(rows, found.filter(found.x_SourceRow != 2), feed)).to_pylist()
     assert (lost["missing_cost"], lost["missing_rows"]) == (Decimal("-0.02"), 1)

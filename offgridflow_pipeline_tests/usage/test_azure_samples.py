@@ -17,7 +17,7 @@ from offgridflow_pipeline.cli import app
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline.usage.azure_rules import units_of_measure
 from offgridflow_pipeline.usage.reconcile import unexplained
-from offgridflow_pipeline_tests.connectors.bills import SHARED, extracted, lines
+from offgridflow_pipeline_tests.connectors.bills import SHARED, extracted, lines, mapped_lines
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"sample bills are not at {SHARED}")
 
@@ -102,12 +102,12 @@ def test_places_and_machines_of_the_samples_are_known(sample: tuple[str, list[di
 
 
 def test_nothing_of_the_samples_is_unexplained() -> None:
-    from offgridflow_pipeline.usage.normalise import usage_lines
-
     with Engine(512, 1) as engine:
         paths = [AZURE / name for name in SAMPLES]
         assert (
-            engine.to_arrow(unexplained(usage_lines(extracted(engine, paths, "azure_actual"), "azure_actual"))).num_rows
+            engine.to_arrow(
+                unexplained(mapped_lines(engine, extracted(engine, paths, "azure_actual"), "azure_actual"))
+            ).num_rows
             == 0
         )
 

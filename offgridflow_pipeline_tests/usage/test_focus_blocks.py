@@ -8,101 +8,126 @@ from pathlib import Path
 import pytest
 
 from offgridflow_pipeline.lake.engine import Engine
-from offgridflow_pipeline.usage.normalise import usage_lines
-from offgridflow_pipeline_tests.connectors.bills import extracted, focus_row, write_bill
+from offgridflow_pipeline_tests.connectors.bills import OneBill, focus_row, lines, one_line, write_bill
 
 
 def _line(engine: Engine, folder: Path, **changed: str) -> dict[str, object]:
-    path = write_bill(folder / "bill.csv", [focus_row(**changed)])
-    [line] = engine.to_arrow(usage_lines(extracted(engine, [path], "focus"), "focus")).to_pylist()
-    return line
+    return one_line(engine, folder, "focus", focus_row(**changed))
 
 
 BLOCK = {"ConsumedUnit": "Units", "x_PricingBlockSize": "10000", "x_PricingUnitDescription": "10K"}
 
 
-@pytest.mark.parametrize(
-    ("changed", "quantity", "rule"),
-    [
-        # ListCost = price x ConsumedQuantity: 3 blocks of 10,000
-        (
-            BLOCK | {"ConsumedQuantity": "3", "PricingQuantity": "0.0003", "ListUnitPrice": "0.05", "ListCost": "0.15"},
-            "30000",
-            "requests+blocks",
-        ),
-        # ListCost = price x PricingQuantity: ConsumedQuantity is in real units
-        (
-            BLOCK | {"ConsumedQuantity": "30000", "PricingQuantity": "3", "ListUnitPrice": "0.05", "ListCost": "0.15"},
-            "30000",
-            "requests",
-        ),
-        # no price: counts are blocks, time is not
-        (
-            BLOCK | {"ConsumedQuantity": "3", "PricingQuantity": "0.0003", "ListUnitPrice": "0", "ListCost": "0"},
-            "30000",
-            "requests+blocks",
-        ),
-        (
-            {"ConsumedUnit": "Hours", "x_PricingBlockSize": "100", "ConsumedQuantity": "3", "ListCost": "0"},
-            "3",
-            "hours",
-        ),
-        # time and data are billed as they are, whatever the price of a block says
-        (
-            {
-                "ConsumedUnit": "Hours", "x_PricingUnitDescription": "100 Hours", "x_PricingBlockSize": "100",
-                "ConsumedQuantity": "3", "PricingQuantity": "0.03", "ListUnitPrice": "0.2", "ListCost": "0.6",
-            },
-            "3",
-            "hours",
-        ),
-        (
-            {
-                "ConsumedUnit": "GB", "x_PricingUnitDescription": "10 GB", "x_PricingBlockSize": "10",
-                "ConsumedQuantity": "0.5", "PricingQuantity": "0.05", "ListUnitPrice": "0", "ListCost": "0",
-            },
-            "0.5",
-            "gib",
-        ),
-        # a correction of the current month
-        (
-            BLOCK
-            | {"ConsumedQuantity": "-3", "PricingQuantity": "-0.0003", "ListUnitPrice": "0.05", "ListCost": "-0.15"},
-            "-30000",
-            "requests+blocks",
-        ),
-        # no consumed quantity: the priced one is in blocks
-        (
-            BLOCK
-            | {"ConsumedQuantity": "", "PricingQuantity": "3", "PricingUnit": "Units", "ListUnitPrice": "0.05", "ListCost": "0.15"},
-            "30000",
-            "requests+blocks",
-        ),
-        # the block is not stated: the ratio of the quantities is a power of ten
-        (
-            {
-                "ConsumedUnit": "Units", "ConsumedQuantity": "3", "PricingQuantity": "0.0003",
-                "ListUnitPrice": "0.05", "ListCost": "0.15",
-            },
-            "30000",
-            "count+blocks",
-        ),
-        # another provider's blocks are never multiplied
-        (
-            BLOCK
-            | {
-                "ProviderName": "AWS", "PublisherName": "AWS", "ConsumedQuantity": "3", "PricingQuantity": "0.0003",
-                "ListUnitPrice": "0.05", "ListCost": "0.15",
-            },
-            "3",
-            "count",
-        ),
-    ],
-)  # fmt: skip
-def test_the_price_tells_blocks_from_units(
-    engine: Engine, tmp_path: Path, changed: dict[str, str], quantity: str, rule: str
-) -> None:
-    line = _line(engine, tmp_path, **changed)
+#: What a row of Microsoft says of blocks, its quantity in units and the rule that found it.
+BLOCKS = [
+    # ListCost = price x ConsumedQuantity: 3 blocks of 10,000
+    (
+        BLOCK | {"ConsumedQuantity": "3", "PricingQuantity": "0.0003", "ListUnitPrice": "0.05", "ListCost": "0.15"},
+        "30000",
+        "requests+blocks",
+    ),
+    # ListCost = price x PricingQuantity: ConsumedQuantity is in real units
+    (
+        BLOCK | {"ConsumedQuantity": "30000", "PricingQuantity": "3", "ListUnitPrice": "0.05", "ListCost": "0.15"},
+        "30000",
+        "requests",
+    ),
+    # no price: counts are blocks, time is not
+    (
+        BLOCK | {"ConsumedQuantity": "3", "PricingQuantity": "0.0003", "ListUnitPrice": "0", "ListCost": "0"},
+        "30000",
+        "requests+blocks",
+    ),
+    (
+        {"ConsumedUnit": "Hours", "x_PricingBlockSize": "100", "ConsumedQuantity": "3", "ListCost": "0"},
+        "3",
+        "hours",
+    ),
+    # time and data are billed as they are, whatever the price of a block says
+    (
+        {
+            "ConsumedUnit": "Hours", "x_PricingUnitDescription": "100 Hours", "x_PricingBlockSize": "100",
+            "ConsumedQuantity": "3", "PricingQuantity": "0.03", "ListUnitPrice": "0.2", "ListCost": "0.6",
+        },
+        "3",
+        "hours",
+    ),
+    (
+        {
+            "ConsumedUnit": "GB", "x_PricingUnitDescription": "10 GB", "x_PricingBlockSize": "10",
+            "ConsumedQuantity": "0.5", "PricingQuantity": "0.05", "ListUnitPrice": "0", "ListCost": "0",
+        },
+        "0.5",
+        "gib",
+    ),
+    # a correction of the current month
+    (
+        BLOCK
+        | {"ConsumedQuantity": "-3", "PricingQuantity": "-0.0003", "ListUnitPrice": "0.05", "ListCost": "-0.15"},
+        "-30000",
+        "requests+blocks",
+    ),
+    # no consumed quantity: the priced one is in blocks
+    (
+        BLOCK
+        | {"ConsumedQuantity": "", "PricingQuantity": "3", "PricingUnit": "Units", "ListUnitPrice": "0.05", "ListCost": "0.15"},
+        "30000",
+        "requests+blocks",
+    ),
+    # the block is not stated: the ratio of the quantities is a power of ten
+    (
+        {
+            "ConsumedUnit": "Units", "ConsumedQuantity": "3", "PricingQuantity": "0.0003",
+            "ListUnitPrice": "0.05", "ListCost": "0.15",
+        },
+        "30000",
+        "count+blocks",
+    ),
+    # another provider's blocks are never multiplied
+    (
+        BLOCK
+        | {
+            "ProviderName": "AWS", "PublisherName": "AWS", "ConsumedQuantity": "3", "PricingQuantity": "0.0003",
+            "ListUnitPrice": "0.05", "ListCost": "0.15",
+        },
+        "3",
+        "count",
+    ),
+]  # fmt: skip
+
+
+#: What the preview of FOCUS 1.0 says; category, status of the commitment and reason not to count.
+PREVIEW = [
+    ({"ChargeSubcategory": "On-Demand"}, "Usage", None, None),
+    ({"ChargeSubcategory": "Used Commitment"}, "Usage", "Used", None),
+    ({"ChargeSubcategory": "Unused Commitment"}, "Usage", "Unused", "commitment_unused"),
+    ({"ChargeCategory": "Adjustment", "ChargeSubcategory": "Refund"}, "Adjustment", None, "refund_money"),
+    ({"ChargeCategory": "Adjustment", "ChargeSubcategory": "Credit"}, "Adjustment", None, "credit"),
+    ({"ChargeCategory": "Adjustment", "ChargeSubcategory": "Rounding Error"}, "Adjustment", None, "rounding"),
+    (
+        {"ChargeCategory": "Adjustment", "ChargeSubcategory": "General Adjustment"},
+        "Adjustment",
+        None,
+        "adjustment_money",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> OneBill:
+    rows = [focus_row(**changed) for changed, *_ in BLOCKS]
+    return OneBill(tmp_path_factory.mktemp("blocks"), "focus", rows)
+
+
+@pytest.fixture(scope="module")
+def preview(tmp_path_factory: pytest.TempPathFactory) -> OneBill:
+    rows = [focus_row(**changed) for changed, *_ in PREVIEW]
+    return OneBill(tmp_path_factory.mktemp("preview"), "focus", rows)
+
+
+@pytest.mark.parametrize(("changed", "quantity", "rule"), BLOCKS)
+def test_the_price_tells_blocks_from_units(blocks: OneBill, changed: dict[str, str], quantity: str, rule: str) -> None:
+    line = blocks.line(focus_row(**changed))
     assert line["x_NormQuantity"] == Decimal(quantity)
     assert line["x_UnitRule"] == rule
     assert line["ConsumedQuantity"] == (Decimal(changed["ConsumedQuantity"]) if changed["ConsumedQuantity"] else None)
@@ -138,27 +163,11 @@ def test_google_commitment_fees_repeat_usage_and_are_not_counted(engine: Engine,
     assert _line(engine, tmp_path, ChargeDescription="Commitment ceremony hall")["x_Disposition"] == "countable"
 
 
-@pytest.mark.parametrize(
-    ("changed", "category", "status", "reason"),
-    [
-        ({"ChargeSubcategory": "On-Demand"}, "Usage", None, None),
-        ({"ChargeSubcategory": "Used Commitment"}, "Usage", "Used", None),
-        ({"ChargeSubcategory": "Unused Commitment"}, "Usage", "Unused", "commitment_unused"),
-        ({"ChargeCategory": "Adjustment", "ChargeSubcategory": "Refund"}, "Adjustment", None, "refund_money"),
-        ({"ChargeCategory": "Adjustment", "ChargeSubcategory": "Credit"}, "Adjustment", None, "credit"),
-        ({"ChargeCategory": "Adjustment", "ChargeSubcategory": "Rounding Error"}, "Adjustment", None, "rounding"),
-        (
-            {"ChargeCategory": "Adjustment", "ChargeSubcategory": "General Adjustment"},
-            "Adjustment",
-            None,
-            "adjustment_money",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("changed", "category", "status", "reason"), PREVIEW)
 def test_the_preview_of_focus_1_0_tells_commitments_and_adjustments_by_subcategory(
-    engine: Engine, tmp_path: Path, changed: dict[str, str], category: str, status: str | None, reason: str | None
+    preview: OneBill, changed: dict[str, str], category: str, status: str | None, reason: str | None
 ) -> None:
-    line = _line(engine, tmp_path, **changed)
+    line = preview.line(focus_row(**changed))
     found = (line["ChargeCategory"], line["CommitmentDiscountStatus"], line["x_DispositionReason"])
     assert found == (category, status, reason)
 
@@ -172,7 +181,7 @@ def test_details_of_microsoft_tell_the_machine_under_old_and_new_names(engine: E
         {"SkuPriceDetails": '{"x_ServiceType":"SQLThreatDetection"}'},
     ]
     path = write_bill(tmp_path / "bill.csv", [focus_row(**row) for row in told])
-    found = engine.to_arrow(usage_lines(extracted(engine, [path], "focus"), "focus").order_by("x_SourceRow"))
+    found = lines(engine, path, "focus")
     assert found["x_InstanceType"].to_pylist() == ["Standard_D4s_v5"] * 4 + [None]
     assert found["x_VCpus"].to_pylist() == [4] * 4 + [None]
 
@@ -182,6 +191,6 @@ def test_idle_reserved_capacity_is_told_by_the_resource_where_no_column_does(eng
     idle = {"x_ResourceType": "Microsoft.Compute/capacityReservationGroups/capacityReservations"}
     rows = [focus_row(**details, **idle), focus_row(**details), focus_row(CapacityReservationStatus="Unused")]
     path = write_bill(tmp_path / "bill.csv", rows)
-    found = engine.to_arrow(usage_lines(extracted(engine, [path], "focus"), "focus").order_by("x_SourceRow"))
+    found = lines(engine, path, "focus")
     assert found["CapacityReservationStatus"].to_pylist() == ["Unused", "Used", "Unused"]
     assert found["x_Disposition"].to_pylist() == ["countable"] * 3

@@ -17,9 +17,15 @@ from hypothesis import strategies as st
 from offgridflow_pipeline.connectors.errors import BillingObjectError
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline.usage.gcp_rules import cost_types, no_emission
-from offgridflow_pipeline.usage.normalise import usage_lines
 from offgridflow_pipeline.usage.reconcile import differences, unexplained
-from offgridflow_pipeline_tests.connectors.bills import SHARED, extracted, lines, one_line, write_bill
+from offgridflow_pipeline_tests.connectors.bills import (
+    SHARED,
+    extracted,
+    lines,
+    mapped_lines,
+    one_line,
+    write_bill,
+)
 from offgridflow_pipeline_tests.connectors.gcp_bills import as_text, credit, gcp_row, system_labels, without
 
 ATTO = Decimal(1).scaleb(-18)
@@ -115,7 +121,7 @@ def test_byte_seconds_of_any_size_are_divided_exactly(engine: Engine, tmp_path: 
 
 def test_an_unknown_unit_counts_without_a_canonical_quantity_and_is_named(engine: Engine, tmp_path: Path) -> None:
     path = write_bill(tmp_path / "bill.csv", [as_text(gcp_row(usage__unit="furlongs"))])
-    found = usage_lines(extracted(engine, path, "gcp_detailed"), "gcp_detailed")
+    found = mapped_lines(engine, extracted(engine, path, "gcp_detailed"), "gcp_detailed")
     [line] = engine.to_arrow(found).to_pylist()
     assert (line["x_Disposition"], line["x_NormUnit"], line["x_NormQuantity"]) == ("countable", None, None)
     assert [row["value"] for row in engine.to_arrow(unexplained(found)).to_pylist()] == ["furlongs"]
@@ -123,7 +129,7 @@ def test_an_unknown_unit_counts_without_a_canonical_quantity_and_is_named(engine
 
 def test_an_unknown_cost_type_is_named_for_the_check(engine: Engine, tmp_path: Path) -> None:
     path = write_bill(tmp_path / "bill.csv", [as_text(gcp_row()), as_text(gcp_row(cost_type="something_new"))])
-    found = usage_lines(extracted(engine, path, "gcp_detailed"), "gcp_detailed")
+    found = mapped_lines(engine, extracted(engine, path, "gcp_detailed"), "gcp_detailed")
     named = engine.to_arrow(unexplained(found)).to_pylist()
     assert [(row["finding"], row["value"]) for row in named] == [("line_item_type", "something_new")]
 
@@ -302,7 +308,7 @@ def test_a_later_export_of_the_same_row_is_the_same_line(engine: Engine, tmp_pat
 def test_the_lines_carry_the_cost_and_rows_of_the_extract(engine: Engine, tmp_path: Path) -> None:
     rows = [as_text(gcp_row(**changed)) for changed, _, _ in REASONS]
     rows_read = extracted(engine, write_bill(tmp_path / "bill.csv", rows), "gcp_detailed")
-    found = usage_lines(rows_read, "gcp_detailed")
+    found = mapped_lines(engine, rows_read, "gcp_detailed")
     assert engine.to_arrow(differences(rows_read, found, "gcp_detailed")).num_rows == 0
 
 

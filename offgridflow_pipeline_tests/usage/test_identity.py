@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offgridflow_pipeline.lake.engine import Engine
-from offgridflow_pipeline.usage.normalise import usage_lines
 from offgridflow_pipeline_tests.connectors.bills import (
     CUR_ROW,
     cur_row,
     extracted,
     lines,
+    mapped_lines,
     write_bill,
 )
 
 
 def _ids(engine: Engine, paths: list[Path], connection_id: str = "billing") -> Counter[str]:
-    found = usage_lines(extracted(engine, paths, "cur", connection_id=connection_id), "cur")
+    found = mapped_lines(engine, extracted(engine, paths, "cur", connection_id=connection_id), "cur")
     return Counter(engine.to_arrow(found.select("x_LineId"))[0].to_pylist())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import ibis.expr.types as ir
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -25,20 +27,29 @@ def _sorted(table: pa.Table) -> pa.Table:
     return table.sort_by("x_SourceRow")
 
 
+@pytest.fixture(scope="module")
+def whole_lines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Engine, ir.Table, pa.Table]]]:
+    """For each feed an engine, the bill's extract rows in it, and their whole lines."""
+    folder = tmp_path_factory.mktemp("bills")
+    with Engine(memory_mb=256, threads=1) as engine:
+        found = {}
+        for feed, billed in ROWS.items():
+            rows = extracted(engine, [write_bill(folder / f"{feed}.csv", billed)], feed)
+            found[feed] = engine, rows, _sorted(engine.to_arrow(usage_lines(rows, feed)))
+        yield found
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     feed=st.sampled_from(["cur", "focus"]),
     columns=st.lists(st.sampled_from(schemas.USAGE_LINES.column_names), unique=True, max_size=9),
 )
 def test_asked_columns_have_the_values_of_the_whole_line(
-    tmp_path_factory: pytest.TempPathFactory, feed: str, columns: list[str]
+    whole_lines: dict[str, tuple[Engine, ir.Table, pa.Table]], feed: str, columns: list[str]
 ) -> None:
     wanted = [*(c for c in columns if c != "x_SourceRow"), "x_SourceRow"]
-    path = write_bill(tmp_path_factory.mktemp("bills") / "bill.csv", ROWS[feed])
-    with Engine(memory_mb=256, threads=1) as engine:
-        rows = extracted(engine, [path], feed)
-        whole = _sorted(engine.to_arrow(usage_lines(rows, feed)))
-        some = _sorted(engine.to_arrow(usage_lines(rows, feed, wanted)))
+    engine, rows, whole = whole_lines[feed]
+    some = _sorted(engine.to_arrow(usage_lines(rows, feed, wanted)))
     assert some.column_names == wanted
     assert some.equals(whole.select(wanted))
 

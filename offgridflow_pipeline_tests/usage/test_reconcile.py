@@ -10,9 +10,8 @@ import pytest
 
 from offgridflow_pipeline.connectors.feeds import FEEDS
 from offgridflow_pipeline.lake.engine import Engine
-from offgridflow_pipeline.usage.normalise import usage_lines
 from offgridflow_pipeline.usage.reconcile import differences, extract_cost, unexplained
-from offgridflow_pipeline_tests.connectors.bills import cur_row, extracted, focus_row, write_bill
+from offgridflow_pipeline_tests.connectors.bills import cur_row, extracted, focus_row, mapped_lines, write_bill
 
 ROWS = {
     "cur": [cur_row(), cur_row(lineItem__UnblendedCost="-0.02"), cur_row(lineItem__LineItemType="Tax")],
@@ -23,7 +22,7 @@ ROWS = {
 @pytest.mark.parametrize("feed", ["cur", "focus"])
 def test_whole_bills_tie_and_a_lost_row_is_found(engine: Engine, tmp_path: Path, feed: str) -> None:
     rows = extracted(engine, [write_bill(tmp_path / "bill.csv", ROWS[feed])], feed)
-    lines = usage_lines(rows, feed)
+    lines = mapped_lines(engine, rows, feed)
     assert engine.to_arrow(differences(rows, lines, feed)).num_rows == 0
     [lost] = engine.to_arrow(differences(rows, lines.filter(lines.x_SourceRow != 2), feed)).to_pylist()
     assert (lost["missing_cost"], lost["missing_rows"]) == (Decimal("-0.02"), 1)
@@ -31,7 +30,7 @@ def test_whole_bills_tie_and_a_lost_row_is_found(engine: Engine, tmp_path: Path,
 
 def test_a_row_without_known_disposition_does_not_tie(engine: Engine, tmp_path: Path) -> None:
     rows = extracted(engine, [write_bill(tmp_path / "bill.csv", ROWS["cur"])], "cur")
-    lines = usage_lines(rows, "cur").mutate(x_Disposition=ibis.literal("forgotten"))
+    lines = mapped_lines(engine, rows, "cur").mutate(x_Disposition=ibis.literal("forgotten"))
     [found] = engine.to_arrow(differences(rows, lines, "cur")).to_pylist()
     assert found["missing_rows"] == 3
 
@@ -53,7 +52,7 @@ def test_unknown_units_and_line_types_stay_visible(engine: Engine, tmp_path: Pat
         cur_row(lineItem__LineItemType="NewDiscount"),
     ]
     rows = extracted(engine, [write_bill(tmp_path / "bill.csv", bill)], "cur")
-    found = engine.to_arrow(unexplained(usage_lines(rows, "cur"))).to_pylist()
+    found = engine.to_arrow(unexplained(mapped_lines(engine, rows, "cur"))).to_pylist()
     assert sorted((r["finding"], r["value"], r["rows"], r["cost"]) for r in found) == [
         ("line_item_type", "Surprise", 1, Decimal(2)),
         ("unit", "Furlongs", 1, Decimal("5.52")),

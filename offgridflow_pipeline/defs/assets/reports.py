@@ -1,12 +1,14 @@
 """Report assets of a month: iXBRL, xBRL-XML, PDF and data pack from one fact table, then publication.
 
 Artefacts are drafts until `report_publication` has seen every blocking check pass: nothing invalid or
-half-written becomes visible.
+half-written becomes visible. A plan without a format has reports without it: `standings.without_barred` leaves its
+asset out of the run that was asked for, and one that is launched all the same is refused.
 """
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from offgridflow_pipeline.defs.partitions import (
     split_key,
 )
 from offgridflow_pipeline.defs.resources import Platform
+from offgridflow_pipeline.defs.standings import format_decision, published_artefacts
 from offgridflow_pipeline.months import month_days
 
 if TYPE_CHECKING:
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.reporting.profile import ReportProfile
 
 DRAFTS = ("report_pdf", "report_ixbrl", "report_xbrl", "report_datapack")
-Build = Callable[[Platform, "pa.Table", "ReportProfile", str, Path], Path]
+#: Also told the artefacts that go into this one, where the run makes them.
+Build = Callable[[Platform, "pa.Table", "ReportProfile", str, Path, Sequence[Path]], Path]
 
 
 def preparer(tags: Mapping[str, str], run_id: str) -> str:
@@ -85,39 +89,60 @@ def _artefact_asset(
         from offgridflow_pipeline.reporting.facts import run_of
 
         tenant, month = _partition(context)
+        _require_format(platform, tenant, name)
         facts = platform.engine.to_arrow(report_facts[tenant].order_by("sort_order"))
-        with tempfile.TemporaryDirectory(prefix="ogf-report-") as folder:
-            path = build(platform, facts, profile_of(platform, tenant, run_of(facts)), month, Path(folder))
+        made = published_artefacts(platform.standing(tenant), context.run.tags)
+        with ExitStack() as stack:
+            parts = [stack.enter_context(load_artefact(platform, tenant, month, n)) for n in after if n in made]
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ogf-report-")))
+            path = build(platform, facts, profile_of(platform, tenant, run_of(facts)), month, folder, parts)
             metadata = store_artefact(platform, tenant, month, name, path, context.run.run_id)
         return dg.MaterializeResult(metadata=metadata)
 
     return artefact
 
 
+def _require_format(platform: Platform, tenant: str, artefact: str) -> None:
+    decision = format_decision(platform.standing(tenant), artefact)
+    if not decision.allowed:
+        raise dg.Failure(
+            f"No {artefact} for {tenant}. {decision.reason} Or launch the run without it: a report that is asked for "
+            "in the portal has what the plan allows.",
+            allow_retries=False,
+        )
+
+
 def _file(profile: "ReportProfile", month: str, extension: str) -> str:
     return f"offgridflow-{profile.tenant}-{month}.{extension}"
 
 
-def _ixbrl(_: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path) -> Path:
+def _ixbrl(
+    _: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path, __: Sequence[Path]
+) -> Path:
     from offgridflow_pipeline.reporting.xbrl.ixbrl import build_ixbrl
 
     return build_ixbrl(facts, profile, folder / _file(profile, month, "xhtml"))
 
 
-def _xbrl(_: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path) -> Path:
+def _xbrl(
+    _: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path, __: Sequence[Path]
+) -> Path:
     from offgridflow_pipeline.reporting.xbrl.instance import build_xbrl
 
     return build_xbrl(facts, profile, folder / _file(profile, month, "xbrl"))
 
 
-def _pdf(platform: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path) -> Path:
+def _pdf(
+    _: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path, parts: Sequence[Path]
+) -> Path:
     from offgridflow_pipeline.reporting.pdf.document import build_pdf
 
-    with load_artefact(platform, profile.tenant, month, "report_ixbrl") as ixbrl:
-        return build_pdf(facts, profile, [ixbrl], folder / _file(profile, month, "pdf"))
+    return build_pdf(facts, profile, parts, folder / _file(profile, month, "pdf"))
 
 
-def _datapack(platform: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path) -> Path:
+def _datapack(
+    platform: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path, _: Sequence[Path]
+) -> Path:
     from offgridflow_pipeline.reporting.datapack import build_datapack
 
     days = month_days(month)
@@ -135,7 +160,11 @@ report_ixbrl = _artefact_asset(
 )
 report_xbrl = _artefact_asset("report_xbrl", "The same facts as an xBRL-XML instance.", "xbrl", _xbrl)
 report_pdf = _artefact_asset(
-    "report_pdf", "The report as PDF/A-3b with the iXBRL embedded.", "pdf", _pdf, after=("report_ixbrl",)
+    "report_pdf",
+    "The report as PDF/A-3b, with the iXBRL embedded where there is one.",
+    "pdf",
+    _pdf,
+    after=("report_ixbrl",),
 )
 report_datapack = _artefact_asset(
     "report_datapack", "Ledger, totals, facts, factors and data dictionary as CSV and Parquet.", "zip", _datapack
@@ -186,12 +215,13 @@ REPORT_CHECKS = [_validity_check("report_ixbrl"), _validity_check("report_xbrl")
     ),
 )
 def report_publication(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
-    """Publish what passed."""
+    """Publish what passed, in the formats of the plan; what was published in others stays."""
     from offgridflow_pipeline.defs.artefacts import publish
 
     tenant, month = _partition(context)
     run_id = context.run.run_id
-    report, paths = publish(platform, tenant, month, DRAFTS, run_id, preparer(context.run.tags, run_id))
+    kinds = published_artefacts(platform.standing(tenant), context.run.tags)
+    report, paths = publish(platform, tenant, month, kinds, run_id, preparer(context.run.tags, run_id))
     page = f"{platform.settings.public_url.rstrip('/')}/reports/rep_{report.report_id}"
     return dg.MaterializeResult(
         metadata={

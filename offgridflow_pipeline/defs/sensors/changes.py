@@ -6,7 +6,7 @@ ended while no sensor was running, or a request that was never launched, is foun
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import dagster as dg
@@ -15,6 +15,8 @@ from offgridflow_pipeline.defs.jobs import daily_emissions
 from offgridflow_pipeline.defs.partitions import TENANT_PARTITIONS
 from offgridflow_pipeline.defs.range_runs import CHANGES_TAG, RangeRun, change_runs
 from offgridflow_pipeline.defs.resources import Platform
+from offgridflow_pipeline.defs.standings import earliest_day
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement, check
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -47,20 +49,36 @@ def changed_sources(context: dg.SensorEvaluationContext, platform: Platform) -> 
     """Range runs of every tenant's pending changes."""
     database = platform.database
     known = set(context.instance.get_dynamic_partitions(TENANT_PARTITIONS))
+    today = datetime.now(UTC).date()
     requests: list[dg.RunRequest] = []
+    barred: list[str] = []
     for tenant in database.tenants.list():
         settle(context.instance, database, tenant.slug)
-        if tenant.slug in known:  # else its partition comes with the next tick of tenant_sync
-            requests += [dg.RunRequest(run_key=run.run_key, tags=run.tags) for run in claim(database, tenant.slug)]
-    return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("No source has changed.")
+        if tenant.slug not in known:  # its partition comes with the next tick of tenant_sync
+            continue
+        standing = platform.standing(tenant.slug)
+        decision = check(standing, Entitlement.SYNCS)
+        if not decision.allowed:  # its changes wait until it may work again
+            barred.append(f" {tenant.slug}: {decision.reason}")
+            continue
+        earliest = earliest_day(standing, platform.settings.history_start, today)
+        runs = claim(database, tenant.slug, earliest)
+        requests += [dg.RunRequest(run_key=run.run_key, tags=run.tags) for run in runs]
+    if not requests:
+        return dg.SkipReason("No source has changed." + "".join(barred))
+    return dg.SensorResult(run_requests=requests)
 
 
-def claim(database: "Database", tenant: str) -> list[RangeRun]:
-    """Mark the tenant's pending changes as requested; the runs that are to be launched for them."""
+def claim(database: "Database", tenant: str, earliest: date) -> list[RangeRun]:
+    """Mark the tenant's pending changes as requested; the runs that are to be launched for them.
+
+    Changes of days that all lie before `earliest` wait for a plan with more history; one whose days go over it is of
+    one month, and read whole.
+    """
     planned: list[RangeRun] = []
 
     def run_keys(changes: "Sequence[SourceChange]") -> "dict[UUID, str]":
-        planned.extend(change_runs(tenant, changes))
+        planned.extend(change_runs(tenant, [change for change in changes if change.last_day >= earliest]))
         return {change_id: run.run_key for run in planned for change_id in run.change_ids}
 
     database.source_changes.claim(tenant, run_keys)

@@ -72,6 +72,7 @@ def _planned(platform: Platform, tenant: str, job: Job) -> list[dg.RunRequest]:
         request = run_request(
             tenant,
             job,
+            standing=platform.standing(tenant),
             today=datetime.now(UTC).date(),
             history_start=platform.settings.history_start,
             closed_months=platform.database.period_closures.closed_months(tenant),

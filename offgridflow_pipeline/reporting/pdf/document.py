@@ -41,7 +41,7 @@ def build_pdf(facts: pa.Table, profile: ReportProfile, attachments: Sequence[Pat
     Args:
         facts: rows of `schemas.REPORT_FACTS`.
         profile: entity of the report.
-        attachments: files to embed, the Inline XBRL first; the facts as CSV are added.
+        attachments: files to embed, the Inline XBRL first if there is one; the facts as CSV are added.
         out: file to write; replaced atomically.
 
     Returns:
@@ -50,15 +50,16 @@ def build_pdf(facts: pa.Table, profile: ReportProfile, attachments: Sequence[Pat
     theme.register_fonts()
     stated = fact_set(facts)
     title = f"Cloud footprint, {month_name(stated.period[0])}, {theme.printable(profile.display_name)}"
+    has_ixbrl = any(path.suffix == ".xhtml" for path in attachments)
     found = Pages()
-    _drawn(stated, title, found, Pages())
-    content = _drawn(stated, title, Pages(), found)
+    _drawn(stated, title, found, Pages(), has_ixbrl=has_ixbrl)
+    content = _drawn(stated, title, Pages(), found, has_ixbrl=has_ixbrl)
     files = [Attachment(path.name, path.read_bytes()) for path in attachments]
     files.append(Attachment(f"{out.stem}-facts.csv", _facts_csv(facts)))
     return written(out, archived(content, title=title, author=furniture.BRAND, attachments=files))
 
 
-def _drawn(facts: FactSet, title: str, pages: Pages, index_pages: Pages) -> bytes:
+def _drawn(facts: FactSet, title: str, pages: Pages, index_pages: Pages, *, has_ixbrl: bool) -> bytes:
     buffer = io.BytesIO()
     document = BaseDocTemplate(
         buffer,
@@ -71,7 +72,7 @@ def _drawn(facts: FactSet, title: str, pages: Pages, index_pages: Pages) -> byte
     )
 
     def on_cover(canvas: Canvas, _: BaseDocTemplate) -> None:
-        furniture.cover(canvas, facts, pages)
+        furniture.cover(canvas, facts, pages, has_ixbrl=has_ixbrl)
 
     def on_page(canvas: Canvas, _: BaseDocTemplate) -> None:
         furniture.running(canvas, facts)
@@ -84,7 +85,7 @@ def _drawn(facts: FactSet, title: str, pages: Pages, index_pages: Pages) -> byte
             PageTemplate("page", [Frame(theme.MARGIN, 18 * mm, theme.WIDTH, height, **plain)], onPage=on_page),
         ]
     )
-    document.build([NextPageTemplate("page"), PageBreak(), *sections(facts, pages, index_pages)])
+    document.build([NextPageTemplate("page"), PageBreak(), *sections(facts, pages, index_pages, has_ixbrl=has_ixbrl)])
     return buffer.getvalue()
 
 

@@ -39,7 +39,7 @@ MARKED = ("provisional", "superseded")
 _PANEL_BOTTOM = 104 * mm
 
 
-def cover(canvas: Canvas, facts: FactSet, pages: Pages) -> None:
+def cover(canvas: Canvas, facts: FactSet, pages: Pages, *, has_ixbrl: bool) -> None:
     """Title, entity and month over the days of the month; headline figures and identity below."""
     canvas.saveState()
     canvas.setFillColor(DEEP)
@@ -62,6 +62,7 @@ def cover(canvas: Canvas, facts: FactSet, pages: Pages) -> None:
     _entity(canvas, printable(entity.value or ""))
     _headline(canvas, facts, pages)
     _identity(canvas, facts, pages)
+    _attached(canvas, has_ixbrl=has_ixbrl)
     canvas.restoreState()
 
 
@@ -165,11 +166,15 @@ def _identity(canvas: Canvas, facts: FactSet, pages: Pages) -> None:
         for line in _lines(printable(value), REGULAR, 9.2, WIDTH / 3 - 6 * mm, 2):
             y -= 4.6 * mm
             canvas.drawString(x, y, line)
+
+
+def _attached(canvas: Canvas, *, has_ixbrl: bool) -> None:
+    attached = "Its facts as CSV are attached to this file."
+    if has_ixbrl:
+        attached = "The Inline XBRL edition of this report and its facts as CSV are attached to this file."
     canvas.setFillColor(MUTED)
     canvas.setFont(REGULAR, 7.8)
-    canvas.drawString(
-        MARGIN, 18 * mm, "The Inline XBRL edition of this report and its facts as CSV are attached to this file."
-    )
+    canvas.drawString(MARGIN, 18 * mm, attached)
 
 
 def _watermark(canvas: Canvas, status: str) -> None:

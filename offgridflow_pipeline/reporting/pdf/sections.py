@@ -46,15 +46,14 @@ from offgridflow_pipeline.reporting.tables import (
 _HEADLINE = ("total_location", "total_market", "change_location")
 _BESIDE = ("electricity", "intensity_cost_location", "data_quality_mean", "market_fallback_share")
 #: The PDF says itself what it is not (xbrl.md section 9.1).
-_UNTAGGED = (
-    "This PDF is an archive edition (built to PDF/A-3b, not tagged). The attached Inline XBRL file is the accessible "
-    "edition of the same facts; the data pack has every ledger line."
-)
+_UNTAGGED = "This PDF is an archive edition (built to PDF/A-3b, not tagged). "
+_ACCESSIBLE = "The attached Inline XBRL file is the accessible edition of the same facts; "
+_EVERY_LINE = "the data pack has every ledger line."
 
 
-def sections(facts: FactSet, pages: Pages, index_pages: Pages) -> Iterator[Flowable]:
+def sections(facts: FactSet, pages: Pages, index_pages: Pages, *, has_ixbrl: bool = True) -> Iterator[Flowable]:
     """Every section in order of reading; `index_pages` are the pages the index prints."""
-    yield from _statement(facts, pages)
+    yield from _statement(facts, pages, has_ixbrl=has_ixbrl)
     yield PageBreak()
     yield from _trend(facts, pages)
     yield PageBreak()
@@ -68,7 +67,7 @@ def sections(facts: FactSet, pages: Pages, index_pages: Pages) -> Iterator[Flowa
     yield PageBreak()
     yield from _factors(facts, pages)
     yield PageBreak()
-    yield from _index(facts, index_pages)
+    yield from _index(facts, index_pages, has_ixbrl=has_ixbrl)
 
 
 def _heading(title: str, lead: str = "") -> list[Flowable]:
@@ -76,7 +75,7 @@ def _heading(title: str, lead: str = "") -> list[Flowable]:
     return [*flow, text(lead, theme.LEAD)] if lead else flow
 
 
-def _statement(facts: FactSet, pages: Pages) -> Iterator[Flowable]:
+def _statement(facts: FactSet, pages: Pages, *, has_ixbrl: bool) -> Iterator[Flowable]:
     start, end = facts.period
     yield from _heading(
         "Statement",
@@ -89,7 +88,8 @@ def _statement(facts: FactSet, pages: Pages) -> Iterator[Flowable]:
     yield Spacer(1, 8 * mm)
     yield _cards([facts.one(name) for name in _BESIDE], theme.FIGURE_SMALL, pages)
     yield Spacer(1, 6 * mm)
-    yield text(_UNTAGGED, theme.NOTE)
+    beside = _ACCESSIBLE + _EVERY_LINE if has_ixbrl else "Its facts are attached as CSV; " + _EVERY_LINE
+    yield text(_UNTAGGED + beside, theme.NOTE)
 
 
 def _coverage(facts: FactSet) -> Fact:
@@ -244,11 +244,16 @@ def _factors(facts: FactSet, pages: Pages) -> Iterator[Flowable]:
     yield from table_flow(identity_table(facts), pages)
 
 
-def _index(facts: FactSet, pages: Pages) -> Iterator[Flowable]:
+def _index(facts: FactSet, pages: Pages, *, has_ixbrl: bool) -> Iterator[Flowable]:
     """Every printed number with its id and first page, two to a row."""
+    others = (
+        "here, in the Inline XBRL, in the xBRL-XML file and in the data pack"
+        if has_ixbrl
+        else "here and in the data pack"
+    )
     yield from _heading(
         "Fact index",
-        "Each figure has the same id here, in the Inline XBRL, in the xBRL-XML file and in the data pack. Figures "
+        f"Each figure has the same id {others}. Figures "
         "without a month are of the reported month. The attached CSV has all facts, printed or not.",
     )
     entries = [

@@ -25,6 +25,7 @@ PAGES = (
     "members",
     "keys",
     "audit",
+    "billing",
     "settings",
     "second_factor",
 )

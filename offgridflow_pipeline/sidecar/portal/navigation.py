@@ -13,13 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section: its address, the key of its name, and the permission that shows it."""
+    """A section: its address, the key of its name, and the permission that shows it.
+
+    `of_plans`: only where organisations subscribe to plans.
+    """
 
     path: str
     text: str
     permission: Permission
+    of_plans: bool = False
 
 
+BILLING = "/billing"
 GROUPS: tuple[tuple[str, tuple[Section, ...]], ...] = (
     (
         "nav.footprint",
@@ -42,6 +47,7 @@ GROUPS: tuple[tuple[str, tuple[Section, ...]], ...] = (
         (
             Section("/members", "nav.members", Permission.MEMBERS_READ),
             Section("/keys", "nav.keys", Permission.KEYS_WRITE),
+            Section(BILLING, "nav.billing", Permission.BILLING_READ, of_plans=True),
             Section("/audit", "nav.audit", Permission.AUDIT_READ),
         ),
     ),
@@ -52,9 +58,21 @@ def navigation(caller: Caller) -> list[tuple[str, list[Section]]]:
     """Groups and sections that the caller may open; empty groups are left out."""
     groups = []
     for title, sections in GROUPS:
-        if seen := [section for section in sections if caller.tenant_id and caller.may(section.permission)]:
+        if seen := [section for section in sections if _is_seen(section, caller)]:
             groups.append((title, seen))
     return groups
+
+
+def landing(caller: Caller) -> str:
+    """Where somebody begins who may not see emissions."""
+    billing = next(section for _, sections in GROUPS for section in sections if section.path == BILLING)
+    return BILLING if _is_seen(billing, caller) else "/settings"
+
+
+def _is_seen(section: Section, caller: Caller) -> bool:
+    if caller.tenant_id is None or (section.of_plans and not caller.standing.is_limited):
+        return False
+    return caller.may(section.permission)
 
 
 def section_of(path: str) -> str:

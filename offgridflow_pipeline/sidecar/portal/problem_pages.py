@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from offgridflow_pipeline.sidecar.plan_limits import PlanLimit
 from offgridflow_pipeline.sidecar.portal.navigation import section_of
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.portal.texts import catalogue
+from offgridflow_pipeline.subscriptions.entitlements import EVERY_STATE
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
@@ -42,12 +44,17 @@ def problem_page(request: Request, problem: Problem) -> Response:
         return see_other(way)
     known = catalogue(language_for(request))
     code = problem.code if known.get(f"problem_title.{problem.code}") else _BY_STATUS.get(problem.status, "http_error")
+    told = f"problem_text.{code}"
+    if isinstance(problem, PlanLimit) and problem.cause in EVERY_STATE:
+        told = f"error.plan_limit_{problem.cause}"
+    is_closed = isinstance(problem, PlanLimit) and problem.cause == "offboarded"
     response = page(
         request,
         "problem.html",
         status=problem.status,
         title=str(known[f"problem_title.{code}"].string),
-        text=str(known[f"problem_text.{code}"].string),
+        text=str(known[told].string),
+        way=("/switch-tenant", "nav.switch") if is_closed else ("/", "problem.home"),
         request_id=getattr(request.state, "request_id", ""),
     )
     response.headers.update(problem.headers)
@@ -55,7 +62,10 @@ def problem_page(request: Request, problem: Problem) -> Response:
 
 
 def _way_on(request: Request, problem: Problem) -> str | None:
-    """Where the person gets what they lack; a form's own address cannot be opened, so its section takes its place."""
+    """Where the person gets what they lack; a form's own address cannot be opened, so its section takes its place.
+
+    What the plan does not allow is told where the form was: `standing` has the words.
+    """
     is_page = request.method in _SAFE
     here = section_of(request.url.path)
     if is_page:
@@ -64,6 +74,8 @@ def _way_on(request: Request, problem: Problem) -> str | None:
     if problem.status == 401:
         ended = "" if is_page else "&error=session_ended"
         return f"/sign-in?next={next_path}{ended}" if here != "/" or ended else "/sign-in"
+    if isinstance(problem, PlanLimit) and not is_page:
+        return f"{here}?error=plan_limit_{problem.cause}"
     ways = {
         "step_up_required": f"/step-up?next={next_path}",
         "second_factor_required": "/settings/second-factor?error=second_factor",

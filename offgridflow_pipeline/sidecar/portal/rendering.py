@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from offgridflow_pipeline.sidecar.portal.assets import asset_url
 from offgridflow_pipeline.sidecar.portal.navigation import navigation, section_of
-from offgridflow_pipeline.sidecar.portal.texts import LOCALES, catalogue, formats, language_of
+from offgridflow_pipeline.sidecar.portal.standing import LIMIT, banner, limit_met
+from offgridflow_pipeline.sidecar.portal.texts import LOCALES, Texts, catalogue, formats, language_of
 from offgridflow_pipeline.sidecar.services import services_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def page(
     codes of messages, shown once at the top.
     """
     language = language_for(request, caller)
+    texts = Texts(language)
     content = (
         environment()
         .get_template(template)
@@ -59,8 +61,10 @@ def page(
             section=section_of(request.url.path),
             path=request.url.path,
             may=frozenset(map(str, caller.permissions)) if caller else frozenset(),
-            done=_code(request, "done", language),
-            trouble=_code(request, "error", language),
+            banner=banner(texts, caller),
+            done=_code(request, "done", texts),
+            trouble=_trouble(request, texts, caller),
+            trouble_is_limit=request.query_params.get("error", "").startswith(LIMIT),
             **values,
         )
     )
@@ -79,9 +83,12 @@ def page(
 
 
 def language_for(request: Request, caller: Caller | None = None) -> str:
-    """The language of the answer: the person's own, else the one chosen on the page, else the browser's."""
+    """The language of the answer: the person's own, else the one chosen on the page, else the browser's.
+
+    Of a person who was refused the frame knows the language, though not the caller.
+    """
     chosen = [caller.locale if caller else None, request.query_params.get("language")]
-    chosen.append(request.cookies.get(LANGUAGE_COOKIE))
+    chosen += [getattr(request.state, "locale", None), request.cookies.get(LANGUAGE_COOKIE)]
     known = next((language for language in chosen if language in LOCALES), None)
     return known or language_of(request.headers.get("accept-language", ""))
 
@@ -98,7 +105,14 @@ def local_path(wanted: str | None, otherwise: str = "/") -> str:
     return otherwise if wanted.startswith(("//", "/\\")) or "\\" in wanted else wanted
 
 
-def _code(request: Request, name: str, language: str) -> str | None:
+def _trouble(request: Request, texts: Texts, caller: Caller | None) -> str | None:
+    code = request.query_params.get("error", "")
+    if code.startswith(LIMIT):
+        return limit_met(texts, caller, code.removeprefix(LIMIT))
+    return _code(request, "error", texts)
+
+
+def _code(request: Request, name: str, texts: Texts) -> str | None:
     """The message of a code in the query; unknown codes say nothing, so that no link can put words here."""
-    message = catalogue(language).get(f"{name}.{request.query_params.get(name, '')}")
+    message = catalogue(texts.language).get(f"{name}.{request.query_params.get(name, '')}")
     return str(message.string) if message is not None else None

@@ -23,6 +23,8 @@ AREAS = (
     "runs",
     "uploads",
     "audit",
+    "billing",
+    "webhooks",
 )
 #: Modules for machines that watch or guard, outside of /v1.
 MACHINES = ("health", "gate", "jwks")

@@ -41,9 +41,11 @@ from offgridflow_pipeline.sidecar.audit_trail import trail
 from offgridflow_pipeline.sidecar.authorization import Authorization, requires
 from offgridflow_pipeline.sidecar.caller import Caller
 from offgridflow_pipeline.sidecar.idempotency import idempotency_key, idempotent
+from offgridflow_pipeline.sidecar.plan_limits import require_connection, require_entitled
 from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem, not_found, problem_responses
 from offgridflow_pipeline.sidecar.routes.runs import Run, accepted
 from offgridflow_pipeline.sidecar.run_requests import request_run
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 router = APIRouter(tags=["connectors"])
 
@@ -174,7 +176,7 @@ def list_connectors(
     responses=problem_responses(401, 403, 429, *idempotency.STATUSES),
 )
 def create_connector(
-    auth: Annotated[Authorization, requires(Permission.CONNECTORS_WRITE)],
+    auth: Annotated[Authorization, requires(Permission.CONNECTORS_WRITE, makes=Entitlement.CONNECTIONS)],
     body: NewConnector,
     _key: Annotated[str | None, idempotency_key()] = None,
 ) -> Response:
@@ -191,6 +193,7 @@ def create_connector(
                 sealed = seal(KeyRing.of(auth.services.settings), caller.tenant, wanted.id, body.secret)
             if any(row.connection_id == wanted.id for row in caller.database.connections.list(caller.tenant)):
                 raise Problem(409, "already_there", f"There is a connection {wanted.id!r} already: choose another id.")
+            require_connection(caller, wanted.id)
             caller.database.connections.add(caller.tenant, wanted.id, **to_row(wanted), sealed=sealed)
         _audit(auth, caller, Action.CONNECTION_ADDED, wanted.id, kind=wanted.kind, provider=wanted.provider)
         row = caller.database.connections.get(caller.tenant, wanted.id)
@@ -227,15 +230,20 @@ def change_connector(
     connection_id: ConnectionId,
     body: ConnectorChange,
 ) -> Response:
-    """Pause or resume reading; give a new secret. Another source is another connection."""
+    """Pause or resume reading; give a new secret. Another source is another connection.
+
+    Pausing is always possible; the rest is for subscriptions that are paid, as far as the plan goes.
+    """
     with auth.transaction() as caller:
         row = _found(caller, connection_id)
         if body.secret is not None:
+            require_entitled(caller, Entitlement.CHANGES)
             _replace_secret(auth, caller, row, body.secret)
         if body.status == "paused":
             caller.database.connections.pause(caller.tenant, connection_id)
             _audit(auth, caller, Action.CONNECTION_PAUSED, connection_id)
         elif body.status == "active":
+            require_connection(caller, connection_id)
             caller.database.connections.resume(caller.tenant, connection_id)
             _audit(auth, caller, Action.CONNECTION_RESUMED, connection_id)
         row = _found(caller, connection_id)
@@ -270,7 +278,7 @@ def delete_connector(
     responses=problem_responses(401, 403, 404, 429, *idempotency.STATUSES),
 )
 def sync_connector(
-    auth: Annotated[Authorization, requires(Permission.RUNS_LAUNCH)],
+    auth: Annotated[Authorization, requires(Permission.RUNS_LAUNCH, makes=Entitlement.SYNCS)],
     connection_id: ConnectionId,
     body: DayRangePayload,
     _key: Annotated[str | None, idempotency_key()] = None,
@@ -293,7 +301,7 @@ def sync_connector(
     responses=problem_responses(401, 403, 404, 429, *idempotency.STATUSES),
 )
 def test_connector(
-    auth: Annotated[Authorization, requires(Permission.RUNS_LAUNCH)],
+    auth: Annotated[Authorization, requires(Permission.RUNS_LAUNCH, makes=Entitlement.RUNS)],
     connection_id: ConnectionId,
     _key: Annotated[str | None, idempotency_key()] = None,
 ) -> Response:

@@ -19,6 +19,7 @@ from offgridflow_pipeline.sidecar.idempotency import idempotency_key, idempotent
 from offgridflow_pipeline.sidecar.middleware import too_many
 from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem, not_found, problem_responses
 from offgridflow_pipeline.sidecar.services import Services
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 router = APIRouter(tags=["api-keys"])
 KeyId = Annotated[
@@ -106,7 +107,7 @@ def list_api_keys(
     responses=problem_responses(401, 403, 429, *idempotency.STATUSES),
 )
 def create_api_key(
-    auth: Annotated[Authorization, requires(Permission.KEYS_WRITE)],
+    auth: Annotated[Authorization, requires(Permission.KEYS_WRITE, makes=Entitlement.KEYS)],
     body: NewKey,
     _key: Annotated[str | None, idempotency_key()] = None,
 ) -> Response:
@@ -139,7 +140,7 @@ def create_api_key(
     responses=problem_responses(401, 403, 404, 429, *idempotency.STATUSES),
 )
 def rotate_api_key(
-    auth: Annotated[Authorization, requires(Permission.KEYS_WRITE)],
+    auth: Annotated[Authorization, requires(Permission.KEYS_WRITE, makes=Entitlement.KEYS)],
     key_id: KeyId,
     _key: Annotated[str | None, idempotency_key()] = None,
 ) -> Response:

@@ -15,10 +15,12 @@ from offgridflow_pipeline.identity.permissions import Permission, Role
 from offgridflow_pipeline.sidecar import answers, idempotency, pagination
 from offgridflow_pipeline.sidecar.authorization import Authorization, public, requires
 from offgridflow_pipeline.sidecar.idempotency import idempotency_key, idempotent
+from offgridflow_pipeline.sidecar.plan_limits import admission, require_invitation, require_resending, require_role
 from offgridflow_pipeline.sidecar.problems import problem_responses, unauthenticated
 from offgridflow_pipeline.sidecar.refusals import refusals_as_problems, visitor_of
 from offgridflow_pipeline.sidecar.routes.me import person_of
 from offgridflow_pipeline.sidecar.services import Services
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.invitations import InvitationRow
@@ -140,9 +142,11 @@ def change_member(
 ) -> Response:
     """In force with the member's next request; API keys they made that exceed the role are revoked.
 
-    Nobody grants more than they hold; a last owner stays.
+    Nobody grants more than they hold; a last owner stays. An auditor who becomes a member, or the reverse, takes a
+    place of the plan.
     """
     with refusals_as_problems(), auth.transaction() as caller:
+        require_role(caller, user_id, body.role)
         row = memberships.change_role(
             caller.database,
             caller.tenant,
@@ -203,7 +207,7 @@ def list_invitations(
     responses=problem_responses(401, 403, 429, *idempotency.STATUSES),
 )
 def invite_member(
-    auth: Annotated[Authorization, requires(Permission.MEMBERS_WRITE)],
+    auth: Annotated[Authorization, requires(Permission.MEMBERS_WRITE, makes=Entitlement.MEMBERS)],
     body: NewInvitation,
     _key: Annotated[str | None, idempotency_key()] = None,
 ) -> Response:
@@ -215,6 +219,7 @@ def invite_member(
     ):
         if once.replay is not None:
             return once.replay
+        require_invitation(caller, body.role, address=body.email)
         row = invitations.invite(
             auth.services,
             caller.database,
@@ -245,10 +250,12 @@ def invite_member(
     responses=problem_responses(401, 403, 404, 422, 429),
 )
 def resend_invitation(
-    auth: Annotated[Authorization, requires(Permission.MEMBERS_WRITE)], invitation_id: InvitationId
+    auth: Annotated[Authorization, requires(Permission.MEMBERS_WRITE, makes=Entitlement.MEMBERS)],
+    invitation_id: InvitationId,
 ) -> Response:
     """Another link, good for seven days; the one before is void."""
     with refusals_as_problems(), auth.transaction() as caller:
+        require_resending(caller, invitation_id)
         row = invitations.resend(
             auth.services,
             caller.database,
@@ -291,18 +298,19 @@ def accept(services: Annotated[Services, public()], request: Request, body: Acce
     """Signed in with the invited address: the token is enough. Else the account's password, or a new account."""
     visitor = visitor_of(request)
     token, password = body.token.get_secret_value(), body.password.get_secret_value()
+    admit = admission(services.settings)
     with refusals_as_problems():
         if body.name:
             person = invitations.NewPerson(body.name, password, body.locale)
-            offer = invitations.accept_as_new(services, token, person, visitor)
+            offer = invitations.accept_as_new(services, token, person, visitor, admit=admit)
         elif password:
-            offer = invitations.accept_with_password(services, token, password, visitor)
+            offer = invitations.accept_with_password(services, token, password, visitor, admit=admit)
         else:
             with Authorization(request, services, None, needs_tenant=False).transaction() as caller:
                 user_id, email = caller.user_id, caller.email
             if user_id is None:
                 raise unauthenticated()
-            offer = invitations.accept_signed_in(services, user_id, email, token, visitor)
+            offer = invitations.accept_signed_in(services, user_id, email, token, visitor, admit=admit)
     shown = Membership(tenant=offer.tenant, tenant_name=offer.tenant_name, role=offer.role)
     return answers.written(Membership, shown, status=200)
 

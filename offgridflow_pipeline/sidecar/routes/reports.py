@@ -22,6 +22,7 @@ from offgridflow_pipeline.sidecar.report_decisions import decide
 from offgridflow_pipeline.sidecar.routes.runs import Run, accepted
 from offgridflow_pipeline.sidecar.run_requests import request_run
 from offgridflow_pipeline.sidecar.services import Services
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 router = APIRouter(tags=["reports"])
 FileName = Annotated[str, Path(description="Name of the file, as the report lists it.", examples=["report.pdf"])]
@@ -139,7 +140,7 @@ def list_reports(
     responses=problem_responses(400, 401, 403, 409, 422, 429),
 )
 def create_report(
-    auth: Annotated[Authorization, requires(Permission.REPORTS_CREATE)],
+    auth: Annotated[Authorization, requires(Permission.REPORTS_CREATE, makes=Entitlement.REPORTS)],
     body: ReportGeneration,
     _key: Annotated[str | None, idempotency_key()] = None,
 ) -> Response:

@@ -18,6 +18,7 @@ from offgridflow_pipeline.sidecar.idempotency import idempotency_key, idempotent
 from offgridflow_pipeline.sidecar.problems import not_found, problem_responses
 from offgridflow_pipeline.sidecar.public_ids import JobId, public_id, uuid_of
 from offgridflow_pipeline.sidecar.run_requests import cancel_run, permission_for, request_run
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 router = APIRouter(tags=["runs"])
 
@@ -130,7 +131,7 @@ def accepted(job: Job) -> Response:
     responses=problem_responses(400, 401, 403, 409, 422, 429),
 )
 def create_run(
-    auth: Annotated[Authorization, requires(Permission.RUNS_LAUNCH)],
+    auth: Annotated[Authorization, requires(Permission.RUNS_LAUNCH, makes=Entitlement.RUNS)],
     body: Asked,
     _key: Annotated[str | None, idempotency_key()] = None,
 ) -> Response:

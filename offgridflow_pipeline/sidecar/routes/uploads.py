@@ -30,6 +30,7 @@ from offgridflow_pipeline.sidecar.middleware import too_many
 from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem, not_found, problem_responses
 from offgridflow_pipeline.sidecar.public_ids import UploadId, public_id, uuid_of
 from offgridflow_pipeline.sidecar.services import services_of
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.sidecar.caller import Caller
@@ -52,7 +53,8 @@ class KnownSenderRoute(APIRoute):
 
 def _require_sender(request: Request) -> None:
     services = services_of(request)
-    with Authorization(request, services, Permission.UPLOADS_WRITE).transaction() as caller:
+    sender = Authorization(request, services, Permission.UPLOADS_WRITE, makes=Entitlement.UPLOADS)
+    with sender.transaction() as caller:
         if refused := services.rate_limiter.refusal("uploads", caller.tenant):
             raise too_many(refused)
 
@@ -105,7 +107,7 @@ class UploadedFile(TypedDict):
     },
 )
 def create_upload(
-    auth: Annotated[Authorization, requires(Permission.UPLOADS_WRITE)],
+    auth: Annotated[Authorization, requires(Permission.UPLOADS_WRITE, makes=Entitlement.UPLOADS)],
     kind: Annotated[ActivityKind, Form(description="What the file holds.")],
     file: Annotated[UploadFile, File(description="CSV in UTF-8, plain or gzip.")],
 ) -> Response:

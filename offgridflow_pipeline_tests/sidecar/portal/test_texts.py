@@ -19,6 +19,8 @@ from offgridflow_pipeline.inventory.activity_files import KINDS
 from offgridflow_pipeline.reporting.pdf import theme
 from offgridflow_pipeline.reporting.svg import _colour
 from offgridflow_pipeline.sidecar.portal.texts import LOCALES, Texts, UnknownTextError, catalogue, language_of
+from offgridflow_pipeline.subscriptions.entitlements import EVERY_STATE
+from offgridflow_pipeline.subscriptions.plans import FORMATS, subscribable
 
 PORTAL = resources.files("offgridflow_pipeline.sidecar.portal")
 TEMPLATES = {
@@ -82,6 +84,9 @@ def test_every_code_that_pages_show_has_a_label() -> None:
         "activity": KINDS,
         "connection_kind": (*FEEDS, *get_args(StatementKind)),
         "scope": ("1", "2", "3"),
+        "plan": [plan.name for plan in subscribable()],
+        "billing_state": EVERY_STATE,
+        "format": FORMATS,
     }
     known = strings("en")
     missing = [f"{group}.{name}" for group, names in groups.items() for name in names if f"{group}.{name}" not in known]

@@ -9,6 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Request, Response
 from offgridflow_pipeline.identity import invitations, password_reset
 from offgridflow_pipeline.identity.refusals import RefusedError
 from offgridflow_pipeline.sidecar.authorization import public
+from offgridflow_pipeline.sidecar.plan_limits import admission
 from offgridflow_pipeline.sidecar.portal.forms import Field, refusal_text, status_of
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.refusals import visitor_of
@@ -70,13 +71,13 @@ def invitation_form(
     request: Request, services: Annotated[Services, public()], token: Field = "", name: Field = "", password: Field = ""
 ) -> Response:
     """Accept, as a new person or as one who proves their account; nobody is signed in by this."""
-    visitor = visitor_of(request)
+    visitor, admit = visitor_of(request), admission(services.settings)
     try:
         if invitations.look(services, visitor, token).has_account:
-            invitations.accept_with_password(services, token, password, visitor)
+            invitations.accept_with_password(services, token, password, visitor, admit=admit)
         else:
             person = invitations.NewPerson(name, password, language_for(request))
-            invitations.accept_as_new(services, token, person, visitor)
+            invitations.accept_as_new(services, token, person, visitor, admit=admit)
     except RefusedError as refusal:
         return _invitation(request, services, token, name=name, refused=refusal)
     return see_other("/sign-in?done=invitation_accepted")

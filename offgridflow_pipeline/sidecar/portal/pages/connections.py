@@ -16,6 +16,7 @@ from offgridflow_pipeline.sidecar.portal.rendering import page, see_other
 from offgridflow_pipeline.sidecar.problems import Problem, not_found
 from offgridflow_pipeline.sidecar.routes.connectors import ConnectorChange, change_connector
 from offgridflow_pipeline.sidecar.run_requests import request_run
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 router = APIRouter(include_in_schema=False)
 JOBS_SHOWN = 8
@@ -28,7 +29,9 @@ def connections_page(auth: Annotated[Authorization, requires(Permission.CONNECTO
 
 
 @router.post("/connections/{connection_id}/sync")
-def sync(auth: Annotated[Authorization, requires(Permission.RUNS_LAUNCH)], connection_id: str) -> Response:
+def sync(
+    auth: Annotated[Authorization, requires(Permission.RUNS_LAUNCH, makes=Entitlement.SYNCS)], connection_id: str
+) -> Response:
     """Read the source again: the days of this month until today."""
     today = datetime.now(UTC).date()
     try:
@@ -51,7 +54,10 @@ def pause(auth: Annotated[Authorization, requires(Permission.CONNECTORS_WRITE)],
 
 
 @router.post("/connections/{connection_id}/resume")
-def resume(auth: Annotated[Authorization, requires(Permission.CONNECTORS_WRITE)], connection_id: str) -> Response:
+def resume(
+    auth: Annotated[Authorization, requires(Permission.CONNECTORS_WRITE, makes=Entitlement.CONNECTIONS)],
+    connection_id: str,
+) -> Response:
     """Read the source again from now on."""
     return _set(auth, connection_id, "active", "resumed")
 

@@ -16,6 +16,7 @@ from offgridflow_pipeline.sidecar.portal.forms import Field, Fields, InvalidDayE
 from offgridflow_pipeline.sidecar.portal.people import people_of
 from offgridflow_pipeline.sidecar.portal.rendering import page, see_other
 from offgridflow_pipeline.sidecar.problems import not_found
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 router = APIRouter(include_in_schema=False)
 
@@ -31,7 +32,7 @@ def keys_page(auth: Annotated[Authorization, requires(Permission.KEYS_WRITE)]) -
 
 @router.post("/keys")
 def create_key(
-    auth: Annotated[Authorization, requires(Permission.KEYS_WRITE)],
+    auth: Annotated[Authorization, requires(Permission.KEYS_WRITE, makes=Entitlement.KEYS)],
     name: Field = "",
     permissions: Fields = [],  # noqa: B006  read only
     until: Field = "",
@@ -62,7 +63,9 @@ def create_key(
 
 
 @router.post("/keys/{key_id}/rotate")
-def rotate_key(auth: Annotated[Authorization, requires(Permission.KEYS_WRITE)], key_id: str) -> Response:
+def rotate_key(
+    auth: Annotated[Authorization, requires(Permission.KEYS_WRITE, makes=Entitlement.KEYS)], key_id: str
+) -> Response:
     """A successor, shown in this answer; the old key stays until it is ended."""
     try:
         with auth.transaction() as caller:

@@ -12,6 +12,7 @@ from offgridflow_pipeline.identity.memberships import Granter
 from offgridflow_pipeline.identity.permissions import ROLES, Permission, Role, permissions_of
 from offgridflow_pipeline.identity.refusals import RefusedError
 from offgridflow_pipeline.sidecar.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.plan_limits import require_invitation, require_resending, require_role
 from offgridflow_pipeline.sidecar.portal.forms import (
     Field,
     InvalidDayError,
@@ -25,6 +26,7 @@ from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, se
 from offgridflow_pipeline.sidecar.portal.texts import Texts
 from offgridflow_pipeline.sidecar.problems import not_found
 from offgridflow_pipeline.sidecar.refusals import visitor_of
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.sidecar.caller import Caller
@@ -40,7 +42,7 @@ def members_page(auth: Annotated[Authorization, requires(Permission.MEMBERS_READ
 
 @router.post("/members/invitations")
 def invite(
-    auth: Annotated[Authorization, requires(Permission.MEMBERS_WRITE)],
+    auth: Annotated[Authorization, requires(Permission.MEMBERS_WRITE, makes=Entitlement.MEMBERS)],
     email: Field = "",
     role: Field = "",
     until: Field = "",
@@ -49,6 +51,7 @@ def invite(
     try:
         expires_at = end_of_day(until)
         with auth.transaction() as caller:
+            require_invitation(caller, role, address=email.strip())
             invitations.invite(
                 auth.services,
                 caller.database,
@@ -70,10 +73,13 @@ def invite(
 
 
 @router.post("/members/invitations/{invitation_id}/resend")
-def resend(auth: Annotated[Authorization, requires(Permission.MEMBERS_WRITE)], invitation_id: UUID) -> Response:
+def resend(
+    auth: Annotated[Authorization, requires(Permission.MEMBERS_WRITE, makes=Entitlement.MEMBERS)], invitation_id: UUID
+) -> Response:
     """Send the invitation again, with another link."""
     try:
         with auth.transaction() as caller:
+            require_resending(caller, invitation_id)
             invitations.resend(
                 auth.services,
                 caller.database,
@@ -118,6 +124,7 @@ def change_member(
     try:
         expires_at = end_of_day(until)
         with auth.transaction() as caller:
+            require_role(caller, user_id, role)
             memberships.change_role(
                 caller.database,
                 caller.tenant,

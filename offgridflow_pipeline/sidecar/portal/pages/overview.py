@@ -12,6 +12,7 @@ from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.months import month_days
 from offgridflow_pipeline.sidecar.authorization import Authorization, requires, signed_in
 from offgridflow_pipeline.sidecar.portal import charts, figures
+from offgridflow_pipeline.sidecar.portal.navigation import landing
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.portal.texts import Texts
 
@@ -30,7 +31,7 @@ def overview(auth: Annotated[Authorization, signed_in(tenant=True)], month: str 
     """Both totals of a month side by side, its trend, its parts, and how final they are."""
     with auth.transaction() as caller:
         if not caller.may(Permission.EMISSIONS_READ):
-            return see_other("/settings")
+            return see_other(landing(caller))
         months, current = _months(caller, month)
         values = _overview(caller, months, current, auth) if current else {}
     return page(auth.request, "overview.html", caller, months=months, current=current, **values)

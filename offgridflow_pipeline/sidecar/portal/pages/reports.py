@@ -20,6 +20,7 @@ from offgridflow_pipeline.sidecar.problems import Problem, not_found
 from offgridflow_pipeline.sidecar.public_ids import public_id, uuid_of
 from offgridflow_pipeline.sidecar.report_decisions import decide
 from offgridflow_pipeline.sidecar.run_requests import request_run
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,9 @@ def reports_page(
 
 
 @router.post("/reports")
-def request_report(auth: Annotated[Authorization, requires(Permission.REPORTS_CREATE)], month: Field = "") -> Response:
+def request_report(
+    auth: Annotated[Authorization, requires(Permission.REPORTS_CREATE, makes=Entitlement.REPORTS)], month: Field = ""
+) -> Response:
     """Ask for the report of a month."""
     try:
         with auth.transaction() as caller:

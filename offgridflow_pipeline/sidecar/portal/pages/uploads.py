@@ -17,6 +17,7 @@ from offgridflow_pipeline.sidecar.portal.texts import Texts
 from offgridflow_pipeline.sidecar.problems import not_found
 from offgridflow_pipeline.sidecar.public_ids import public_id, uuid_of
 from offgridflow_pipeline.sidecar.routes.uploads import KnownSenderRoute, create_upload
+from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 router = APIRouter(include_in_schema=False, route_class=KnownSenderRoute)
 UPLOADS_PER_PAGE = 25
@@ -33,7 +34,7 @@ def uploads_page(
 
 @router.post("/uploads")
 def send_file(
-    auth: Annotated[Authorization, requires(Permission.UPLOADS_WRITE)],
+    auth: Annotated[Authorization, requires(Permission.UPLOADS_WRITE, makes=Entitlement.UPLOADS)],
     kind: Field = "",
     file: Annotated[UploadFile | None, File()] = None,
 ) -> Response:
