@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 OUT ?= var/demo-reports
-WORKERS ?= 2
+# One more than the cores of a small machine: some tests wait for other processes.
+WORKERS ?= 3
 
 COUNTERPARTS := offgridflow_pipeline_tests/counterparts
 
@@ -42,6 +43,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q offgridflow_pipeline
 	touch $@
 
 openapi: $(INSTALLED)  ## The API's OpenAPI document as it is now; read the difference before you check it in

@@ -98,7 +98,7 @@ def _customers(database: Database, settings: Settings, count: int) -> tuple[Stri
 
 def _fill(database: Database, count: int, customers: list[str]) -> None:
     """Events as the webhook stores them, of customers at random."""
-    from offgridflow_pipeline.database.external_events import NewEvent
+    from offgridflow_pipeline.database.money.external_events import NewEvent
 
     chosen = random.Random(7)
     created = datetime.now(UTC) - timedelta(hours=1)
@@ -128,7 +128,7 @@ def _prove(database: Database, tenants: list[str], events: int, settled: int) ->
 
 
 def _stop(settings: Settings) -> None:
-    from offgridflow_pipeline.database import embedded
+    from offgridflow_pipeline.database.server import embedded
 
     embedded.stop(settings.postgres_dir)
 

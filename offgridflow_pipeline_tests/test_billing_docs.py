@@ -7,7 +7,7 @@ from pathlib import Path
 
 import stripe
 
-from offgridflow_pipeline.database.external_events import (
+from offgridflow_pipeline.database.money.external_events import (
     CLAIMED_AT_ONCE,
     FIRST_WAIT,
     LONGEST_WAIT,

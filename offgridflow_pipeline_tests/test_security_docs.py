@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from offgridflow_pipeline.sidecar.middleware import SECURITY_HEADERS
+from offgridflow_pipeline.sidecar.entrance.middleware import SECURITY_HEADERS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "security" / "asvs.md").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from offgridflow_pipeline.cli.db import database_command
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.external_events import InboxEvent
+    from offgridflow_pipeline.database.money.external_events import InboxEvent
     from offgridflow_pipeline.settings import Settings
     from offgridflow_pipeline.subscriptions.gateway import StripeGateway
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from offgridflow_pipeline.connectors.connections import Connection
-    from offgridflow_pipeline.database.connections import ConnectionRow, SealedSecret
     from offgridflow_pipeline.database.engine import Database
+    from offgridflow_pipeline.database.pipeline.connections import ConnectionRow, SealedSecret
 
 app = typer.Typer(no_args_is_help=True, help="Connections: where the bills and carbon statements of a tenant are.")
 
@@ -34,7 +34,7 @@ _LONGEST_SECRET = 64 * 2**10
 def _connections_command() -> Iterator[Database]:
     """The database; a refusal of a connection or secret becomes one line and exit code 1."""
     from offgridflow_pipeline.connectors.errors import ConnectionConfigError, SecretError
-    from offgridflow_pipeline.database.connections import UnknownConnectionError
+    from offgridflow_pipeline.database.pipeline.connections import UnknownConnectionError
     from offgridflow_pipeline.database.statements import RecordError
 
     with database_command(ready=True) as database:

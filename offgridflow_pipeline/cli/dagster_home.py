@@ -32,7 +32,7 @@ def prepare(settings: Settings) -> dict[str, str]:
     Returns the whole environment of the child; secrets stay in it and are never printed.
     """
     from offgridflow_pipeline.database.engine import connect
-    from offgridflow_pipeline.database.migrations import migrate
+    from offgridflow_pipeline.database.server.migrations import migrate
 
     home = (settings.data_dir / "dagster" / "home").resolve()
     home.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,6 @@ app = typer.Typer(no_args_is_help=True, help="PostgreSQL: migrations, status, ve
 @contextmanager
 def database_command(*, ready: bool, role: Literal["ogf_pipeline", "ogf_api"] = "ogf_pipeline") -> Iterator[Database]:
     """The configured database (`ready`: migrated and guarded); refusals become one line and exit code 1."""
-    from offgridflow_pipeline.database.embedded import EmbeddedServerError
     from offgridflow_pipeline.database.engine import (
         DatabaseError,
         MigrationError,
@@ -28,6 +27,7 @@ def database_command(*, ready: bool, role: Literal["ogf_pipeline", "ogf_api"] = 
         connect,
         open_database,
     )
+    from offgridflow_pipeline.database.server.embedded import EmbeddedServerError
     from offgridflow_pipeline.database.tenants import TenantError
     from offgridflow_pipeline.settings import SettingsError, load_settings
 
@@ -63,7 +63,7 @@ def migrate() -> None:
 @app.command()
 def status() -> None:
     """List every migration with its state; changes nothing."""
-    from offgridflow_pipeline.database import migrations
+    from offgridflow_pipeline.database.server import migrations
 
     with database_command(ready=False) as database:
         states = migrations.status(database.admin_engine)
@@ -74,7 +74,7 @@ def status() -> None:
 @app.command()
 def verify() -> None:
     """Exit 1 unless the schema is the code's and tenants are kept apart by row level security."""
-    from offgridflow_pipeline.database import catalog, migrations
+    from offgridflow_pipeline.database.server import catalog, migrations
 
     with database_command(ready=False) as database:
         migrations.verify(database.admin_engine)
@@ -92,7 +92,7 @@ def verify() -> None:
 @app.command()
 def stop() -> None:
     """Stop the embedded server of the data folder."""
-    from offgridflow_pipeline.database import embedded
+    from offgridflow_pipeline.database.server import embedded
     from offgridflow_pipeline.settings import SettingsError, load_settings
 
     try:

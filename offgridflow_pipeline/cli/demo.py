@@ -26,7 +26,7 @@ def demo(
 ) -> None:
     """Generate bills, run the main job on the embedded defaults, and print where the reports are."""
     from offgridflow_pipeline.cli.dagster_home import prepare
-    from offgridflow_pipeline.database import cluster, embedded
+    from offgridflow_pipeline.database.server import cluster, embedded
     from offgridflow_pipeline.demo.generator import generate
     from offgridflow_pipeline.settings import load_settings
 

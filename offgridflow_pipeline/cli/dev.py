@@ -61,7 +61,7 @@ def dev(
     finally:
         _stop(children)
         if settings.database_url is None:
-            from offgridflow_pipeline.database import embedded
+            from offgridflow_pipeline.database.server import embedded
 
             embedded.stop(settings.postgres_dir)
     raise typer.Exit(0 if code in (0, -signal.SIGINT, 130) else code)

@@ -26,7 +26,7 @@ def _command(tenant: str) -> Iterator[Database]:
 
     As `ogf_api`: only the sidecar's role may read and write keys.
     """
-    from offgridflow_pipeline.database.api_keys import UnknownKeyError
+    from offgridflow_pipeline.database.people.api_keys import UnknownKeyError
     from offgridflow_pipeline.identity.api_keys import ApiKeyError
 
     with database_command(ready=True, role="ogf_api") as database:

@@ -100,7 +100,7 @@ def list_restatements(
     tenant: Tenant, everything: Annotated[bool, typer.Option("--all", help="Rejected and applied ones too.")] = False
 ) -> None:
     """List restatements: id, status, connection, days, reason and decision."""
-    from offgridflow_pipeline.database.closures import EVERY_STATUS, UNFINISHED
+    from offgridflow_pipeline.database.pipeline.closures import EVERY_STATUS, UNFINISHED
 
     with _command() as database:
         rows = database.restatements.list(tenant, EVERY_STATUS if everything else UNFINISHED)

@@ -8,7 +8,7 @@ import typer
 
 SHUTDOWN_SECONDS = 10
 APPLICATION = "offgridflow_pipeline.sidecar.app:application"
-PROTOCOL = "offgridflow_pipeline.sidecar.http_protocol:BoundedHttpProtocol"
+PROTOCOL = "offgridflow_pipeline.sidecar.entrance.http_protocol:BoundedHttpProtocol"
 
 
 def serve(

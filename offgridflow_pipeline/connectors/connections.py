@@ -19,8 +19,8 @@ from offgridflow_pipeline.connectors.feeds import FEEDS, FeedName
 from offgridflow_pipeline.connectors.secrets.shapes import redacted, secret_shape
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.connections import ConnectionRow
     from offgridflow_pipeline.database.engine import Database
+    from offgridflow_pipeline.database.pipeline.connections import ConnectionRow
 
 StatementKind = Literal["aws_carbon_export", "aws_sustainability", "azure_carbon", "gcp_carbon"]
 Kind = FeedName | StatementKind

@@ -15,9 +15,15 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database import bootstrap, embedded
-from offgridflow_pipeline.database.bootstrap import API_ROLE, APPLICATION_DATABASE, APPLICATION_ROLE, BootstrapError
-from offgridflow_pipeline.database.migrations import (
+from offgridflow_pipeline.database.registry import Repositories
+from offgridflow_pipeline.database.server import bootstrap, embedded
+from offgridflow_pipeline.database.server.bootstrap import (
+    API_ROLE,
+    APPLICATION_DATABASE,
+    APPLICATION_ROLE,
+    BootstrapError,
+)
+from offgridflow_pipeline.database.server.migrations import (
     LEDGER,
     Applied,
     MigrationError,
@@ -25,8 +31,7 @@ from offgridflow_pipeline.database.migrations import (
     migrate,
     require_current,
 )
-from offgridflow_pipeline.database.pooling import replace_dead_connections
-from offgridflow_pipeline.database.registry import Repositories
+from offgridflow_pipeline.database.server.pooling import replace_dead_connections
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.settings import Settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from offgridflow_pipeline.defs.resources import Platform
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.reports import Report
+    from offgridflow_pipeline.database.pipeline.reports import Report
 
 #: Lake tables that a report was built from: their versions are kept with its publication.
 CITED_DATASETS = ("ghg_inventory", "report_facts", "scope_totals", "emission_lines")

@@ -18,8 +18,8 @@ from offgridflow_pipeline.defs.partitions import days_by_tenant
 from offgridflow_pipeline.defs.range_runs import RESTATEMENT_TAG
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.closures import Restatement
     from offgridflow_pipeline.database.engine import Database
+    from offgridflow_pipeline.database.pipeline.closures import Restatement
 
 
 def refuse_closed(database: Database, tenant: str, days: Iterable[date], tags: Mapping[str, str]) -> dict[date, str]:

@@ -40,7 +40,7 @@ def _findings(platform: Platform, tenant: str, connection_id: str) -> "list[Find
     from offgridflow_pipeline.connectors.errors import ConnectionConfigError, SecretError
     from offgridflow_pipeline.connectors.probe import Finding, probe
     from offgridflow_pipeline.connectors.secrets.shapes import redacted
-    from offgridflow_pipeline.database.connections import UnknownConnectionError
+    from offgridflow_pipeline.database.pipeline.connections import UnknownConnectionError
 
     try:
         connection = from_row(platform.database.connections.get(tenant, connection_id))

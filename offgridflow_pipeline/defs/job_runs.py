@@ -29,7 +29,7 @@ from offgridflow_pipeline.job_requests import (
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement, Standing, check
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.jobs import Job
+    from offgridflow_pipeline.database.pipeline.jobs import Job
 
 #: The job that a run answers, and which of its attempts; automatic retries of the run keep both.
 JOB_TAG = "offgridflow/job"

@@ -24,8 +24,8 @@ from offgridflow_pipeline.notifications.templates import MailError
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.jobs import Job
-    from offgridflow_pipeline.database.reports import Report
+    from offgridflow_pipeline.database.pipeline.jobs import Job
+    from offgridflow_pipeline.database.pipeline.reports import Report
 
 #: A request that was just handed to Dagster may still become a run: its cancellation waits for so long.
 LAUNCH_TAKES = timedelta(seconds=30)

@@ -18,7 +18,7 @@ from offgridflow_pipeline.defs.partitions import day_key
 from offgridflow_pipeline.defs.run_coordinator import TENANT_TAG
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.changes import SourceChange
+    from offgridflow_pipeline.database.pipeline.changes import SourceChange
 
 TRIGGER_TAG = "offgridflow/trigger"
 #: The run's changes: its run key, which retries of the run keep.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import dagster as dg
 
-from offgridflow_pipeline.database.jobs import MAXIMUM_ERROR_LENGTH
+from offgridflow_pipeline.database.pipeline.jobs import MAXIMUM_ERROR_LENGTH
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database

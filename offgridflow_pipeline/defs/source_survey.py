@@ -86,7 +86,7 @@ def _survey(platform: Platform, tenant: str, connection: "Connection", run_id: s
     from offgridflow_pipeline.connectors.changes.survey import survey_changes
     from offgridflow_pipeline.connectors.connections import record_outcome
     from offgridflow_pipeline.connectors.reading.extracts import ReadLimits
-    from offgridflow_pipeline.database.changes import DetectedChange
+    from offgridflow_pipeline.database.pipeline.changes import DetectedChange
 
     database, settings = platform.database, platform.settings
     observed_at = datetime.now(UTC)

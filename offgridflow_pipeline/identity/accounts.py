@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from offgridflow_pipeline.database.engine import PLATFORM_SLUG
-from offgridflow_pipeline.database.people import AddressTakenError
+from offgridflow_pipeline.database.people.users import AddressTakenError
 from offgridflow_pipeline.database.scopes import NOBODY, of_address, of_person, turned_to
 from offgridflow_pipeline.identity import memberships, password_reset, passwords, profiles, second_factor
 from offgridflow_pipeline.identity.audit import Action, record
@@ -19,7 +19,7 @@ from offgridflow_pipeline.identity.visits import Visitor, tell
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.people import PersonRow
+    from offgridflow_pipeline.database.people.users import PersonRow
 
 _PROFILE = {
     "name": ("display_name", profiles.display_name),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from offgridflow_pipeline.database.audit_log import Anchor, AnchorLeaf, ChainHead
+from offgridflow_pipeline.database.people.audit_log import Anchor, AnchorLeaf, ChainHead
 from offgridflow_pipeline.identity.audit import canonical_json
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from offgridflow_pipeline.identity.profiles import display_name
 from offgridflow_pipeline.identity.refusals import RefusedError
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.api_keys import ApiKeyRow
     from offgridflow_pipeline.database.engine import Database
+    from offgridflow_pipeline.database.people.api_keys import ApiKeyRow
 
 PREFIX = "ogf_live_"
 KEY_ID_LENGTH = 10

@@ -16,8 +16,8 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from offgridflow_pipeline.database.audit_log import Anchor, AnchorLeaf, AuditEvent, ChainHead
 from offgridflow_pipeline.database.engine import PLATFORM_SLUG
+from offgridflow_pipeline.database.people.audit_log import Anchor, AnchorLeaf, AuditEvent, ChainHead
 from offgridflow_pipeline.identity import anchors
 from offgridflow_pipeline.identity.audit import canonical_json
 from offgridflow_pipeline.identity.chains import ChainFault, ChainWalk

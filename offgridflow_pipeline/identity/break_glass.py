@@ -13,8 +13,8 @@ from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.refusals import RefusedError, not_found
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.break_glass import GrantRow
     from offgridflow_pipeline.database.engine import Database
+    from offgridflow_pipeline.database.people.break_glass import GrantRow
 
 LONGEST = timedelta(hours=24)
 

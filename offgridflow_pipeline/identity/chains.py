@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from offgridflow_pipeline.database.audit_log import GENESIS, AuditEvent
+from offgridflow_pipeline.database.people.audit_log import GENESIS, AuditEvent
 
 
 class ChainFault(Exception):  # noqa: N818  what an audit finds is no error of ours

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from offgridflow_pipeline.database.connections import SealedSecret
+from offgridflow_pipeline.database.pipeline.connections import SealedSecret
 from offgridflow_pipeline.settings import DEVELOPMENT_SECRET
 from offgridflow_pipeline.stated_keys import KEY_BYTES, StatedKeysError, stated_keys
 

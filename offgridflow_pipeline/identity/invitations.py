@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID, uuid4
 
-from offgridflow_pipeline.database.people import AddressTakenError
+from offgridflow_pipeline.database.people.users import AddressTakenError
 from offgridflow_pipeline.database.scopes import NOBODY, of_address, of_person, turned_to
 from offgridflow_pipeline.identity import passwords
 from offgridflow_pipeline.identity.audit import Action, record
@@ -23,7 +23,7 @@ from offgridflow_pipeline.identity.visits import require_rate, tell, user_actor
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.invitations import InvitationFound, InvitationRow
+    from offgridflow_pipeline.database.people.invitations import InvitationFound, InvitationRow
     from offgridflow_pipeline.identity.visits import Means, Visitor
 
 LIFETIME = timedelta(days=7)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from offgridflow_pipeline.database.memberships import LastOwnerError
+from offgridflow_pipeline.database.people.memberships import LastOwnerError
 from offgridflow_pipeline.identity import api_keys
 from offgridflow_pipeline.identity.audit import Action
 from offgridflow_pipeline.identity.permissions import ROLES, permissions_of
@@ -20,7 +20,7 @@ from offgridflow_pipeline.identity.visits import tell, user_actor
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.memberships import MemberRow
+    from offgridflow_pipeline.database.people.memberships import MemberRow
     from offgridflow_pipeline.identity.visits import Visitor
 
 LONGEST_AUDIT = timedelta(days=366)

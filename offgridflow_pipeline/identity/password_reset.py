@@ -20,7 +20,7 @@ from offgridflow_pipeline.identity.visits import notify, now_text, require_rate,
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.people import PersonRow
+    from offgridflow_pipeline.database.people.users import PersonRow
     from offgridflow_pipeline.identity.visits import Means, Visitor
 
 LIFETIME = timedelta(minutes=30)

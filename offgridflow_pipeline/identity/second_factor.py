@@ -25,9 +25,9 @@ from offgridflow_pipeline.identity.refusals import RefusedError, not_found
 from offgridflow_pipeline.identity.visits import notify, now_text, require_rate, tell
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.credentials import CredentialRow
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.people import PersonRow
+    from offgridflow_pipeline.database.people.credentials import CredentialRow
+    from offgridflow_pipeline.database.people.users import PersonRow
     from offgridflow_pipeline.identity.visits import Means, Visitor
 
 #: How a person showed that they have the second factor.

@@ -18,9 +18,9 @@ from offgridflow_pipeline.identity.visits import tell
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.people import MyTenant
+    from offgridflow_pipeline.database.people.sessions import SessionRow
+    from offgridflow_pipeline.database.people.users import MyTenant
     from offgridflow_pipeline.database.requests import SessionRequest
-    from offgridflow_pipeline.database.sessions import SessionRow
     from offgridflow_pipeline.identity.visits import Visitor
 
 IDLE = timedelta(hours=12)

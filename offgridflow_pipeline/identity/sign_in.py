@@ -26,9 +26,9 @@ from offgridflow_pipeline.identity.visits import notify, now_text, require_rate,
 from offgridflow_pipeline.telemetry import counters
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.credentials import CredentialRow
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.people import MyTenant
+    from offgridflow_pipeline.database.people.credentials import CredentialRow
+    from offgridflow_pipeline.database.people.users import MyTenant
     from offgridflow_pipeline.identity.visits import Means, Visitor
 
 #: Failures without consequence; from then on an address waits, twice as long each time.

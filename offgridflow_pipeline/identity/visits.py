@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.people import PersonRow
+    from offgridflow_pipeline.database.people.users import PersonRow
     from offgridflow_pipeline.identity.rate_limits import RateLimiter
     from offgridflow_pipeline.settings import Settings
 

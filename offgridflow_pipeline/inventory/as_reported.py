@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ibis
 
-from offgridflow_pipeline.database.emissions_reads import DISPOSITIONS, MEASURES, GroupTotals, sortable
+from offgridflow_pipeline.database.pipeline.emissions_reads import DISPOSITIONS, MEASURES, GroupTotals, sortable
 from offgridflow_pipeline.decimal_text import exact_text
 from offgridflow_pipeline.inventory.ledger_lines import COLUMNS, behind, days_between, stated
 

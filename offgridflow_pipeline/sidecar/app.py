@@ -21,8 +21,8 @@ from starlette.routing import compile_path
 from offgridflow_pipeline import __version__
 from offgridflow_pipeline.settings import Settings, load_settings
 from offgridflow_pipeline.sidecar import portal, routes
-from offgridflow_pipeline.sidecar.middleware import RequestFrame
-from offgridflow_pipeline.sidecar.problems import MEDIA_TYPE, FieldProblem, Problem, pointer, sayable
+from offgridflow_pipeline.sidecar.entrance.middleware import RequestFrame
+from offgridflow_pipeline.sidecar.entrance.problems import MEDIA_TYPE, FieldProblem, Problem, pointer, sayable
 from offgridflow_pipeline.sidecar.route_templates import RouteTemplates
 from offgridflow_pipeline.sidecar.services import Services
 

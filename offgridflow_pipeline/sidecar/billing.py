@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from offgridflow_pipeline.identity.audit import Action, record
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.problems import FieldProblem, Problem
 from offgridflow_pipeline.subscriptions import room
 from offgridflow_pipeline.subscriptions.derivation import derive
 from offgridflow_pipeline.subscriptions.entitlements import Standing
@@ -23,8 +23,8 @@ from offgridflow_pipeline.subscriptions.snapshots import Snapshot, SubscriptionF
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.settings import Settings
-    from offgridflow_pipeline.sidecar.authorization import Authorization
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.authorization import Authorization
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
     from offgridflow_pipeline.sidecar.services import Services
 
 log = logging.getLogger("offgridflow.sidecar")

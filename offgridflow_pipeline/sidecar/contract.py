@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
-from offgridflow_pipeline.sidecar.idempotency import FORM as KEY_FORM
-from offgridflow_pipeline.sidecar.idempotency import HEADER as KEY_HEADER
-from offgridflow_pipeline.sidecar.middleware import COOKIELESS_PATHS, SAFE_METHODS, SIGNED_PATHS, UNLIMITED_PATHS
-from offgridflow_pipeline.sidecar.problems import MEDIA_TYPE, ProblemDocument, title_of
+from offgridflow_pipeline.sidecar.entrance.idempotency import FORM as KEY_FORM
+from offgridflow_pipeline.sidecar.entrance.idempotency import HEADER as KEY_HEADER
+from offgridflow_pipeline.sidecar.entrance.middleware import (
+    COOKIELESS_PATHS,
+    SAFE_METHODS,
+    SIGNED_PATHS,
+    UNLIMITED_PATHS,
+)
+from offgridflow_pipeline.sidecar.entrance.problems import MEDIA_TYPE, ProblemDocument, title_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from offgridflow_pipeline.database.engine import DatabaseError
-from offgridflow_pipeline.database.migrations import MigrationError
+from offgridflow_pipeline.database.server.migrations import MigrationError
 from offgridflow_pipeline.lake import storage
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offgridflow_pipeline.database.reports import Decision, ReportStateError
+from offgridflow_pipeline.database.pipeline.reports import Decision, ReportStateError
 from offgridflow_pipeline.identity.audit import Action, record
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.problems import Problem, not_found
-from offgridflow_pipeline.sidecar.public_ids import public_id
+from offgridflow_pipeline.sidecar.answering.public_ids import public_id
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from fastapi import Request
 
-    from offgridflow_pipeline.database.reports import Report
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.database.pipeline.reports import Report
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 _ACTIONS: Mapping[Decision, Action] = {
     "reviewed": Action.REPORT_REVIEWED,

@@ -9,22 +9,22 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from offgridflow_pipeline.database.connections import UnknownConnectionError
+from offgridflow_pipeline.database.pipeline.connections import UnknownConnectionError
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.job_requests import ConnectorSync, DayRangePayload, JobRequestError, JobType, Payload
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.plan_limits import require_history
-from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem, not_found
-from offgridflow_pipeline.sidecar.public_ids import public_id
+from offgridflow_pipeline.sidecar.answering.public_ids import public_id
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.plan_limits import require_history
+from offgridflow_pipeline.sidecar.entrance.problems import FieldProblem, Problem, not_found
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from fastapi import Request
 
-    from offgridflow_pipeline.database.jobs import Job
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.database.pipeline.jobs import Job
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
     from offgridflow_pipeline.sidecar.services import Services
 
 #: Jobs of a tenant that are not settled: each costs every tick of the sensor that all tenants share.

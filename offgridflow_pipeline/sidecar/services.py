@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.lake.objects import RawObjects
     from offgridflow_pipeline.lake.tables import Lake
     from offgridflow_pipeline.notifications.delivery import Drainer
-    from offgridflow_pipeline.sidecar.lake_reads import LakeReads
+    from offgridflow_pipeline.sidecar.answering.lake_reads import LakeReads
     from offgridflow_pipeline.sidecar.readiness import Readiness
     from offgridflow_pipeline.subscriptions.gateway import StripeGateway
 
@@ -88,7 +88,7 @@ class Services:
     @cached_property
     def lake_reads(self) -> LakeReads:
         """Bounded reads of the lake for people who wait."""
-        from offgridflow_pipeline.sidecar.lake_reads import LakeReads
+        from offgridflow_pipeline.sidecar.answering.lake_reads import LakeReads
 
         return LakeReads(self.settings)
 

@@ -28,7 +28,7 @@ from offgridflow_pipeline.subscriptions.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.subscriptions import StoredStanding, Subscription
+    from offgridflow_pipeline.database.money.subscriptions import StoredStanding, Subscription
     from offgridflow_pipeline.settings import Settings
 
 #: Onboarding that has asked for jobs: those that met the stop have failed, so it begins anew.

@@ -19,7 +19,7 @@ from offgridflow_pipeline.subscriptions.entitlements import WORKING
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.subscriptions import StoredStanding
+    from offgridflow_pipeline.database.money.subscriptions import StoredStanding
     from offgridflow_pipeline.subscriptions.derivation import Derived
     from offgridflow_pipeline.subscriptions.snapshots import Snapshot
 

@@ -27,7 +27,7 @@ from offgridflow_pipeline.subscriptions.gateway import (
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.external_events import InboxEvent
+    from offgridflow_pipeline.database.money.external_events import InboxEvent
     from offgridflow_pipeline.settings import Settings
     from offgridflow_pipeline.subscriptions.application import Change
     from offgridflow_pipeline.subscriptions.gateway import StripeGateway

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from offgridflow_pipeline.database.external_events import NewEvent
+from offgridflow_pipeline.database.money.external_events import NewEvent
 
 #: Types that may change what a tenant may do, or that somebody must hear of (stripe reference, section 3).
 HANDLED = frozenset(

@@ -20,7 +20,7 @@ from offgridflow_pipeline.subscriptions.reading_jobs import REQUESTED_BY, ask_fo
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.subscriptions import Onboarding
+    from offgridflow_pipeline.database.money.subscriptions import Onboarding
     from offgridflow_pipeline.settings import Settings
 
 log = logging.getLogger("offgridflow.billing")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.memberships import MemberRow
+    from offgridflow_pipeline.database.people.memberships import MemberRow
 
 
 @dataclass(frozen=True, slots=True)

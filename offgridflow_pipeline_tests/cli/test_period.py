@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from offgridflow_pipeline import settings as settings_module
 from offgridflow_pipeline.cli import period
 from offgridflow_pipeline.connectors.connections import connection, to_row
-from offgridflow_pipeline.database.changes import DetectedChange
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.pipeline.changes import DetectedChange
 from offgridflow_pipeline_tests.counterparts.postgres import settings
 
 Run = Callable[..., tuple[int, str]]

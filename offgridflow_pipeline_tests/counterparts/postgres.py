@@ -22,8 +22,8 @@ import psutil
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from offgridflow_pipeline.database import embedded
 from offgridflow_pipeline.database.engine import Database, open_database
+from offgridflow_pipeline.database.server import embedded
 from offgridflow_pipeline.settings import Settings
 
 FOLDER_PREFIX = "ogf-pg-"

@@ -11,9 +11,9 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from offgridflow_pipeline.database.changes import DetectedChange
-from offgridflow_pipeline.database.connections import SealedSecret
 from offgridflow_pipeline.database.idempotency import KeptAnswer, RequestKey
+from offgridflow_pipeline.database.pipeline.changes import DetectedChange
+from offgridflow_pipeline.database.pipeline.connections import SealedSecret
 from offgridflow_pipeline_tests.database.filled import CONNECTION, PERIOD, Filled
 
 #: (repository, A, B) -> the answer.

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database.changes import MAXIMUM_ATTEMPTS, DetectedChange, SourceChange
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.pipeline.changes import MAXIMUM_ATTEMPTS, DetectedChange, SourceChange
 from offgridflow_pipeline.database.statements import RecordError
 
 NewTenant = Callable[[], str]

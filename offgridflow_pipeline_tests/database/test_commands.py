@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from offgridflow_pipeline import settings as settings_module
 from offgridflow_pipeline.cli import db, tenant
-from offgridflow_pipeline.database import catalog
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.server import catalog
 from offgridflow_pipeline_tests.counterparts.postgres import settings
 
 Run = Callable[..., tuple[int, str]]

@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from offgridflow_pipeline.database import migrations
 from offgridflow_pipeline.database.engine import Database, DatabaseError, connect
-from offgridflow_pipeline.database.migrations import MigrationError, PendingMigrationError
+from offgridflow_pipeline.database.server import migrations
+from offgridflow_pipeline.database.server.migrations import MigrationError, PendingMigrationError
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline_tests.counterparts.postgres import empty_database, server_url, settings
 

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database.connections import MAXIMUM_ERROR_LENGTH, SealedSecret, UnknownConnectionError
 from offgridflow_pipeline.database.engine import Database, UnknownTenantError
+from offgridflow_pipeline.database.pipeline.connections import (
+    MAXIMUM_ERROR_LENGTH,
+    SealedSecret,
+    UnknownConnectionError,
+)
 from offgridflow_pipeline.database.statements import RecordError
 
 NewTenant = Callable[[], str]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database import catalog
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.server import catalog
 from offgridflow_pipeline_tests.database.filled import Filled, fill
 
 #: How each function is called; `:name` is an attribute of one of the two tenants.

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database import catalog
 from offgridflow_pipeline.database.engine import Database, enter, enter_user
+from offgridflow_pipeline.database.server import catalog
 from offgridflow_pipeline_tests.database.filled import Filled
 from offgridflow_pipeline_tests.database.test_definer_functions import CALLS, FIGURES, prepared
 

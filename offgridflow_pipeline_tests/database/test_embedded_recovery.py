@@ -21,9 +21,9 @@ import psutil
 import psycopg
 import pytest
 
-from offgridflow_pipeline.database import cluster, embedded
-from offgridflow_pipeline.database.bootstrap import driver_arguments
-from offgridflow_pipeline.database.embedded import EmbeddedServer, EmbeddedServerError
+from offgridflow_pipeline.database.server import cluster, embedded
+from offgridflow_pipeline.database.server.bootstrap import driver_arguments
+from offgridflow_pipeline.database.server.embedded import EmbeddedServer, EmbeddedServerError
 from offgridflow_pipeline_tests.counterparts import postgres
 from offgridflow_pipeline_tests.counterparts.postgres import cluster_folder
 from offgridflow_pipeline_tests.database.users import environment_of_children, server_user
@@ -106,7 +106,7 @@ def test_a_zombie_postmaster_is_replaced(made: Path) -> None:
     script = (
         "import ctypes, os, signal, sys, psutil\n"
         "from pathlib import Path\n"
-        "from offgridflow_pipeline.database import embedded\n"
+        "from offgridflow_pipeline.database.server import embedded\n"
         f"assert ctypes.CDLL(None).prctl({PR_SET_CHILD_SUBREAPER}, 1, 0, 0, 0) == 0\n"
         "data = Path(sys.argv[1])\n"
         "first = embedded.start(data)\n"
@@ -209,7 +209,7 @@ def test_a_server_that_cannot_start_is_refused_with_the_last_line_of_its_log(mad
 def test_servers_of_a_killed_test_run_are_removed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     script = (
         "import sys\n"
-        "from offgridflow_pipeline.database import embedded\n"
+        "from offgridflow_pipeline.database.server import embedded\n"
         "from offgridflow_pipeline_tests.counterparts.postgres import cluster_folder\n"
         "with cluster_folder() as folder:\n"
         "    print(folder, embedded.start(folder / 'postgres').pid, flush=True)\n"

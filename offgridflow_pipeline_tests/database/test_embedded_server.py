@@ -20,9 +20,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database import cluster, embedded
-from offgridflow_pipeline.database.bootstrap import driver_arguments
-from offgridflow_pipeline.database.embedded import EmbeddedServer, EmbeddedServerError
+from offgridflow_pipeline.database.server import cluster, embedded
+from offgridflow_pipeline.database.server.bootstrap import driver_arguments
+from offgridflow_pipeline.database.server.embedded import EmbeddedServer, EmbeddedServerError
 from offgridflow_pipeline_tests.counterparts.postgres import cluster_folder
 from offgridflow_pipeline_tests.database.users import ServerUser, server_user
 

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.external_events import (
+from offgridflow_pipeline.database.money.external_events import (
     FIRST_WAIT,
     JITTER,
     LONGEST_WAIT,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database import catalog
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.server import catalog
 from offgridflow_pipeline_tests.database.filled import SHARED_TABLES, TENANT_ROWS, USER_ROWS
 
 #: Written by the audit log's own function.

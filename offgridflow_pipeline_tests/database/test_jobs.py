@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.jobs import Job, wait_after
+from offgridflow_pipeline.database.pipeline.jobs import Job, wait_after
 from offgridflow_pipeline.database.statements import RecordError
 
 REPORT = {"month": "2026-10"}

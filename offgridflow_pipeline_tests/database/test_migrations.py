@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database import migrations
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.migrations import MigrationError, PendingMigrationError
+from offgridflow_pipeline.database.server import migrations
+from offgridflow_pipeline.database.server.migrations import MigrationError, PendingMigrationError
 from offgridflow_pipeline_tests.counterparts.postgres import empty_database
 
 

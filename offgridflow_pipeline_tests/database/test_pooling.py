@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database import pooling
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.server import pooling
 
 
 @pytest.fixture

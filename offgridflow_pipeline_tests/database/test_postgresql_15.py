@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database import catalog
 from offgridflow_pipeline.database.engine import DatabaseError, connect
+from offgridflow_pipeline.database.server import catalog
 from offgridflow_pipeline_tests.counterparts.postgres import (
     DEBIAN_BINARIES,
     debian_server,

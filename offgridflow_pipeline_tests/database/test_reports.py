@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.reports import Report, ReportStateError
+from offgridflow_pipeline.database.pipeline.reports import Report, ReportStateError
 from offgridflow_pipeline.database.statements import RecordError
 
 PERIOD = "2026-09"

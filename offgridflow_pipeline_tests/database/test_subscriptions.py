@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.money.subscriptions import StoredStanding
 from offgridflow_pipeline.database.statements import RecordError
-from offgridflow_pipeline.database.subscriptions import StoredStanding
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

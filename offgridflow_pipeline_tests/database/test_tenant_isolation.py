@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 import offgridflow_pipeline
-from offgridflow_pipeline.database import catalog
 from offgridflow_pipeline.database.engine import Database, UnknownTenantError, enter, enter_user
+from offgridflow_pipeline.database.server import catalog
 from offgridflow_pipeline_tests.database.filled import Filled, fill
 
 INSUFFICIENT_PRIVILEGE = "42501"

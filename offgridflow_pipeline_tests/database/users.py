@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys
 from pathlib import Path
-from offgridflow_pipeline.database import embedded
+from offgridflow_pipeline.database.server import embedded
 server = embedded.start(Path(sys.argv[1]), sys.argv[2] or None)
 print(server.pid, flush=True)
 sys.stdin.read()

@@ -10,7 +10,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.jobs import Job
+from offgridflow_pipeline.database.pipeline.jobs import Job
 from offgridflow_pipeline.definitions import defs
 from offgridflow_pipeline.defs.resources import Platform
 from offgridflow_pipeline.defs.sensors.jobs import job_requests

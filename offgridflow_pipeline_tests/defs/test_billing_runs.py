@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from offgridflow_pipeline.cli import app
 from offgridflow_pipeline.connectors.connections import connection, to_row
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.external_events import JITTER, MAXIMUM_ATTEMPTS, OUTAGE_WAIT
+from offgridflow_pipeline.database.money.external_events import JITTER, MAXIMUM_ATTEMPTS, OUTAGE_WAIT
 from offgridflow_pipeline.defs.billing import daily_billing_reconcile
 from offgridflow_pipeline.defs.resources import Platform
 from offgridflow_pipeline.defs.sensors.billing import run_key

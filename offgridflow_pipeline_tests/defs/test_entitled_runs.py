@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 
 from offgridflow_pipeline.connectors.connections import connection, to_row
-from offgridflow_pipeline.database.changes import DetectedChange
-from offgridflow_pipeline.database.subscriptions import Subscriptions
+from offgridflow_pipeline.database.money.subscriptions import Subscriptions
+from offgridflow_pipeline.database.pipeline.changes import DetectedChange
 from offgridflow_pipeline.definitions import defs
 from offgridflow_pipeline.defs.partitions import TENANT_PARTITIONS
 from offgridflow_pipeline.defs.resources import Platform

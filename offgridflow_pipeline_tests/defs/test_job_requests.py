@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from offgridflow_pipeline.database.jobs import Job
+from offgridflow_pipeline.database.pipeline.jobs import Job
 from offgridflow_pipeline.definitions import defs
 from offgridflow_pipeline.defs.closed_periods import require_open
 from offgridflow_pipeline.defs.jobs import CALCULATED_ASSETS

@@ -22,7 +22,7 @@ from lxml import etree
 
 from offgridflow_pipeline.connectors.connections import to_row
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.repositories import Artefact
+from offgridflow_pipeline.database.pipeline.registers import Artefact
 from offgridflow_pipeline.defs.run_failures import failure_of
 from offgridflow_pipeline.demo.generator import DemoBills, generate
 from offgridflow_pipeline.reporting.xbrl import instance as xbrl_instance

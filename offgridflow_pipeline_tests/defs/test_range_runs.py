@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offgridflow_pipeline.connectors.changes.detection import DayRange
-from offgridflow_pipeline.database.changes import SourceChange
+from offgridflow_pipeline.database.pipeline.changes import SourceChange
 from offgridflow_pipeline.defs.range_runs import change_runs, window_runs
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pypdfium2
 import pytest
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.reports import Report
+from offgridflow_pipeline.database.pipeline.reports import Report
 from offgridflow_pipeline.definitions import defs
 from offgridflow_pipeline.defs.assets.reports import DRAFTS
 from offgridflow_pipeline.defs.jobs import MONTHLY_ASSETS

@@ -16,8 +16,8 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database import cluster, embedded
 from offgridflow_pipeline.database.engine import Database, connect
+from offgridflow_pipeline.database.server import cluster, embedded
 from offgridflow_pipeline.definitions import defs
 from offgridflow_pipeline.defs.resources import Platform
 from offgridflow_pipeline.defs.sensors.watchdog import LONGEST_GAP, Vigil, run_watchdog

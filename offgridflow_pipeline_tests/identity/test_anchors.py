@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from offgridflow_pipeline import settings as settings_module
 from offgridflow_pipeline.cli import audit as audit_cli
-from offgridflow_pipeline.database.audit_log import AnchorLeaf
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.people.audit_log import AnchorLeaf
 from offgridflow_pipeline.identity import anchors
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.audit_export import export_lines, verify

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from offgridflow_pipeline import settings as settings_module
 from offgridflow_pipeline.cli import key as key_cli
-from offgridflow_pipeline.database.api_keys import UnknownKeyError
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.people.api_keys import UnknownKeyError
 from offgridflow_pipeline.identity import api_keys
 from offgridflow_pipeline.identity.permissions import Permission, key_permissions, permissions_of
 from offgridflow_pipeline_tests.counterparts.postgres import settings

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offgridflow_pipeline.database.audit_log import GENESIS
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.people.audit_log import GENESIS
 from offgridflow_pipeline.identity.audit import MAXIMUM_TEXT, Action, canonical_json, record
 from offgridflow_pipeline.identity.audit_export import ExportError, export_lines, verify
 from offgridflow_pipeline.identity.chains import ChainFault, event_hash

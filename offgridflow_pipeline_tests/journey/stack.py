@@ -26,8 +26,8 @@ from pydantic import SecretStr
 
 from offgridflow_pipeline.cli.dagster_home import prepare, project_root
 from offgridflow_pipeline.connectors.connections import to_row
-from offgridflow_pipeline.database import cluster, embedded
 from offgridflow_pipeline.database.engine import Database, connect
+from offgridflow_pipeline.database.server import cluster, embedded
 from offgridflow_pipeline.demo.generator import generate
 from offgridflow_pipeline.demo.tenants import DemoTenant
 from offgridflow_pipeline.identity import accounts, api_keys

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
-from offgridflow_pipeline.database.changes import DetectedChange
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.pipeline.changes import DetectedChange
 from offgridflow_pipeline.identity import api_keys
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.notifications.notices import KEY_NOTICE, write_notices

@@ -21,7 +21,7 @@ from typing import Any
 
 from fastapi.routing import iter_route_contexts
 
-from offgridflow_pipeline.sidecar.problems import MEDIA_TYPE
+from offgridflow_pipeline.sidecar.entrance.problems import MEDIA_TYPE
 from offgridflow_pipeline_tests.sidecar.world import ORIGIN, ROLE_NAMES, Someone, World, once_for_each
 
 TABLE = Path(__file__).with_name("access_matrix.csv")

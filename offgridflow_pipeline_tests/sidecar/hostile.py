@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-from offgridflow_pipeline.sidecar.middleware import MAXIMUM_BODY_BYTES
+from offgridflow_pipeline.sidecar.entrance.middleware import MAXIMUM_BODY_BYTES
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from offgridflow_pipeline.database.reports import Report
+from offgridflow_pipeline.database.pipeline.reports import Report
 from offgridflow_pipeline.identity.permissions import permissions_of
 from offgridflow_pipeline.lake.objects import RawObjects
 from offgridflow_pipeline.sidecar.services import Services

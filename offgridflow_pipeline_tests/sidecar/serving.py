@@ -25,8 +25,8 @@ from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.lake.tables import Lake
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline.sidecar import app as factory
-from offgridflow_pipeline.sidecar.middleware import RequestFrame
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.entrance.middleware import RequestFrame
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 from offgridflow_pipeline.sidecar.services import Services
 from offgridflow_pipeline_tests.inventory.ledgers import totals_of
 

@@ -18,10 +18,11 @@ from offgridflow_pipeline.identity import accounts
 from offgridflow_pipeline.identity.rate_limits import RateLimiter, limits_of
 from offgridflow_pipeline.identity.rate_stores import MemoryStore
 from offgridflow_pipeline.settings import Settings
-from offgridflow_pipeline.sidecar import lake_reads, run_requests
+from offgridflow_pipeline.sidecar import run_requests
+from offgridflow_pipeline.sidecar.answering import lake_reads
 from offgridflow_pipeline.sidecar.app import create_app
-from offgridflow_pipeline.sidecar.middleware import client_address
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.entrance.middleware import client_address
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 from offgridflow_pipeline.sidecar.routes.uploads import KnownSenderRoute
 from offgridflow_pipeline_tests.sidecar.access_matrix import asked_routes
 from offgridflow_pipeline_tests.sidecar.world import ORIGIN, PASSWORD, PEPPER, Someone, World

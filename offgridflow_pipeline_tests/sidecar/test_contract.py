@@ -16,7 +16,7 @@ import schemathesis
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.sidecar import __main__ as sidecar_command
 from offgridflow_pipeline.sidecar.contract import EXAMPLES, SECURITY_SCHEMES, TAGS, operations
-from offgridflow_pipeline.sidecar.problems import MEDIA_TYPE
+from offgridflow_pipeline.sidecar.entrance.problems import MEDIA_TYPE
 from offgridflow_pipeline_tests.sidecar.access_matrix import Asker, asked_routes
 from offgridflow_pipeline_tests.sidecar.serving import statements
 from offgridflow_pipeline_tests.sidecar.world import World

@@ -14,7 +14,7 @@ from offgridflow_pipeline.identity import api_keys
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline.sidecar.app import create_app
-from offgridflow_pipeline.sidecar.problems import MEDIA_TYPE
+from offgridflow_pipeline.sidecar.entrance.problems import MEDIA_TYPE
 from offgridflow_pipeline_tests.sidecar.portal.house import words
 from offgridflow_pipeline_tests.sidecar.world import ORIGIN
 

@@ -18,10 +18,10 @@ from starlette.datastructures import Headers
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.lake.objects import RawObjectError
-from offgridflow_pipeline.sidecar import signed_links
-from offgridflow_pipeline.sidecar.byte_ranges import UnsatisfiableRangeError, wanted
-from offgridflow_pipeline.sidecar.downloads import attachment
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.answering import signed_links
+from offgridflow_pipeline.sidecar.answering.byte_ranges import UnsatisfiableRangeError, wanted
+from offgridflow_pipeline.sidecar.answering.downloads import attachment
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 from offgridflow_pipeline_tests.sidecar.reporting import CONTENT, ReportDesk
 from offgridflow_pipeline_tests.sidecar.serving import served_api
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from offgridflow_pipeline.identity.permissions import Permission
-from offgridflow_pipeline.sidecar.questions import Dimension
+from offgridflow_pipeline.sidecar.answering.questions import Dimension
 from offgridflow_pipeline_tests.inventory.ledgers import line, money_line, realistic, unmapped_line
 from offgridflow_pipeline_tests.sidecar.serving import Api, day, pages, statements
 

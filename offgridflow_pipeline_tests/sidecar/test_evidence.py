@@ -18,8 +18,8 @@ from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.lake.schemas import INTENSITY_MEASURES
 from offgridflow_pipeline.settings import Settings
-from offgridflow_pipeline.sidecar.lake_reads import AT_ONCE, LakeReads
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.answering.lake_reads import AT_ONCE, LakeReads
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 from offgridflow_pipeline_tests.emissions.builders import FACTORS, arrow_lines, ec2, ledger
 from offgridflow_pipeline_tests.inventory.ledgers import line
 from offgridflow_pipeline_tests.sidecar.serving import Api, day, pages, statements
@@ -211,7 +211,7 @@ def test_a_read_that_takes_too_long_is_stopped_and_its_place_is_free_again(tmp_p
 
 
 def test_when_all_places_are_taken_a_read_is_told_to_come_back(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("offgridflow_pipeline.sidecar.lake_reads.WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("offgridflow_pipeline.sidecar.answering.lake_reads.WAIT_SECONDS", 0.01)
     reads = LakeReads(Settings(_env_file=None, environment="test", data_dir=tmp_path))
     with reads.engine("alder"), reads.engine("birch"), pytest.raises(Problem) as refusal, reads.engine("cedar"):
         pass

@@ -16,8 +16,8 @@ from starlette.datastructures import Headers
 
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline.sidecar.app import answer
-from offgridflow_pipeline.sidecar.middleware import MAXIMUM_BODY_BYTES, RequestFrame, client_address
-from offgridflow_pipeline.sidecar.problems import MEDIA_TYPE
+from offgridflow_pipeline.sidecar.entrance.middleware import MAXIMUM_BODY_BYTES, RequestFrame, client_address
+from offgridflow_pipeline.sidecar.entrance.problems import MEDIA_TYPE
 
 ORIGIN = "https://app.example"
 

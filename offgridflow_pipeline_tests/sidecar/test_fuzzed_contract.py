@@ -31,7 +31,7 @@ from schemathesis.specs.openapi.checks import (
 
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.sidecar.contract import operations
-from offgridflow_pipeline.sidecar.problems import MEDIA_TYPE
+from offgridflow_pipeline.sidecar.entrance.problems import MEDIA_TYPE
 from offgridflow_pipeline_tests.sidecar.world import Someone, World
 
 pytestmark = pytest.mark.slow

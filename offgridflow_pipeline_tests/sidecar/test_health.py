@@ -39,7 +39,7 @@ def test_without_its_database_a_process_is_alive_and_not_ready(database: Databas
 def test_a_schema_of_another_release_is_not_ready(
     api_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from offgridflow_pipeline.database import migrations
+    from offgridflow_pipeline.database.server import migrations
 
     newer = [*migrations.read_migrations(), migrations.Migration(9999, "9999_newer.sql", "0" * 64, "")]
     monkeypatch.setattr(migrations, "read_migrations", lambda *_: newer)

@@ -15,7 +15,7 @@ import pytest
 
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.sidecar import portal
-from offgridflow_pipeline.sidecar.problems import MEDIA_TYPE
+from offgridflow_pipeline.sidecar.entrance.problems import MEDIA_TYPE
 from offgridflow_pipeline_tests.sidecar import hostile
 from offgridflow_pipeline_tests.sidecar.access_matrix import QUERIES, Asked, Asker, asked_routes
 from offgridflow_pipeline_tests.sidecar.hostile import FORM, JSON, Answer, Request

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from offgridflow_pipeline.cli.serve import PROTOCOL
-from offgridflow_pipeline.sidecar import http_protocol
+from offgridflow_pipeline.sidecar.entrance import http_protocol
 from offgridflow_pipeline_tests.counterparts.processes import free_port
 
 LINE = b"GET / HTTP/1.1\r\nHost: x\r\n"

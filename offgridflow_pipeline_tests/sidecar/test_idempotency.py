@@ -20,9 +20,9 @@ from starlette.testclient import TestClient
 
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.settings import Settings
-from offgridflow_pipeline.sidecar.caller import Caller
-from offgridflow_pipeline.sidecar.idempotency import HEADER, REPLAYED, fingerprint, idempotent
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.entrance.caller import Caller
+from offgridflow_pipeline.sidecar.entrance.idempotency import HEADER, REPLAYED, fingerprint, idempotent
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 from offgridflow_pipeline.sidecar.services import Services
 
 PATIENCE = 10

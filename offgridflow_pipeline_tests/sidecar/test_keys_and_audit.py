@@ -19,8 +19,8 @@ from offgridflow_pipeline.identity.rate_stores import MemoryStore
 from offgridflow_pipeline.identity.signing import PublicKeys
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline.sidecar import app as factory
-from offgridflow_pipeline.sidecar.middleware import RequestFrame
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.entrance.middleware import RequestFrame
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 from offgridflow_pipeline.sidecar.routes import audit, jwks, keys
 from offgridflow_pipeline.sidecar.services import Services
 from offgridflow_pipeline_tests.identity.people import PEPPER, Unlimited

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offgridflow_pipeline.sidecar import pagination
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.answering import pagination
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 
 SORT_KEY = st.none() | st.integers(-(2**40), 2**40) | st.text() | st.dates() | st.datetimes() | st.uuids()
 

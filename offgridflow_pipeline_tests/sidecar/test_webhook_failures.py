@@ -93,7 +93,7 @@ _MORTAL = """
 import os, signal, sys
 import sqlalchemy as sa
 import uvicorn
-from offgridflow_pipeline.database import external_events
+from offgridflow_pipeline.database.money import external_events
 from offgridflow_pipeline.database.engine import Database, Login
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline.sidecar.app import create_app

@@ -18,7 +18,7 @@ import pytest
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.identity.rate_limits import RateLimiter, limits_of
 from offgridflow_pipeline.identity.rate_stores import MemoryStore
-from offgridflow_pipeline.sidecar.middleware import SIGNED_BODY_BYTES
+from offgridflow_pipeline.sidecar.entrance.middleware import SIGNED_BODY_BYTES
 from offgridflow_pipeline_tests.sidecar.webhook_door import KEY, PATH, Door, Stored, problem
 from offgridflow_pipeline_tests.subscriptions.signed_events import PREVIOUS_SECRET, SECRET, body, header, id_of
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.external_events import InboxEvent
+from offgridflow_pipeline.database.money.external_events import InboxEvent
 from offgridflow_pipeline.demo.stripe_counterpart import GOOD, InProcessHTTPClient, StripeWorld
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline.subscriptions.consumer import Drained, drain

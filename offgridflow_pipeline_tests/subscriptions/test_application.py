@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.subscriptions import Onboarding
+from offgridflow_pipeline.database.money.subscriptions import Onboarding
 from offgridflow_pipeline.subscriptions import application
 from offgridflow_pipeline.subscriptions.application import Change, NotLinkedError, Told, apply
 from offgridflow_pipeline.subscriptions.snapshots import OpenInvoice, Snapshot, SubscriptionFacts

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database.external_events import CLAIMED_AT_ONCE, MAXIMUM_ATTEMPTS
+from offgridflow_pipeline.database.money.external_events import CLAIMED_AT_ONCE, MAXIMUM_ATTEMPTS
 from offgridflow_pipeline.demo.stripe_counterpart import AUTHENTICATED, Failure
 from offgridflow_pipeline.subscriptions.consumer import drain
 from offgridflow_pipeline.subscriptions.gateway import PINNED_API_VERSION

@@ -18,7 +18,7 @@ CHILD = """
 import os, signal, sys
 from datetime import UTC, datetime, timedelta
 from offgridflow_pipeline.database.engine import open_database
-from offgridflow_pipeline.database.external_events import ExternalEvents
+from offgridflow_pipeline.database.money.external_events import ExternalEvents
 from offgridflow_pipeline.subscriptions import application, consumer
 from offgridflow_pipeline.subscriptions.gateway import StripeGateway
 from offgridflow_pipeline_tests.subscriptions.shop import settings

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.jobs import Settled
+from offgridflow_pipeline.database.pipeline.jobs import Settled
 from offgridflow_pipeline.subscriptions.onboarding import onboard, take_step
 from offgridflow_pipeline.subscriptions.plans import plan_of
 from offgridflow_pipeline.subscriptions.reading_jobs import earliest_day, month_ranges

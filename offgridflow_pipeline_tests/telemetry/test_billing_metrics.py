@@ -10,7 +10,7 @@ from hashlib import sha256
 import pytest
 
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.external_events import NewEvent
+from offgridflow_pipeline.database.money.external_events import NewEvent
 from offgridflow_pipeline.subscriptions.entitlements import EVERY_STATE
 from offgridflow_pipeline.telemetry import names
 from offgridflow_pipeline_tests.telemetry.conftest import Serve, execute, value

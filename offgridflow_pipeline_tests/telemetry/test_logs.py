@@ -29,12 +29,14 @@ Lines = Callable[[], list[dict[str, Any]]]
 def lines() -> Iterator[Lines]:
     """Lines written since the test began."""
     stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, library = logging.getLogger(), logging.getLogger("uvicorn.error")
+    handlers, level, library_level = root.handlers[:], root.level, library.level
+    library.setLevel(logging.NOTSET)  # a server that another test ran in this process may have set it
     settings = Settings(_env_file=None, environment="test", log_format="json", session_pepper=SecretStr(CANARY))
     logs.configure(settings, redact=redacted, stream=stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     root.handlers[:], root.level = handlers, level
+    library.setLevel(library_level)
     structlog.reset_defaults()
 
 

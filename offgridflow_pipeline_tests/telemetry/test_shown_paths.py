@@ -8,7 +8,7 @@ import logging
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
-from offgridflow_pipeline.sidecar import signed_links
+from offgridflow_pipeline.sidecar.answering import signed_links
 from offgridflow_pipeline.telemetry import logs, traces
 from offgridflow_pipeline.telemetry.shown_paths import shown
 

@@ -13,8 +13,8 @@ from offgridflow_pipeline.connectors.errors import SealError
 from offgridflow_pipeline.identity import envelope
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.connections import SealedSecret
     from offgridflow_pipeline.database.engine import Database
+    from offgridflow_pipeline.database.pipeline.connections import SealedSecret
     from offgridflow_pipeline.settings import Settings
 
 _CURE = " with `offgridflow connections add --replace`"

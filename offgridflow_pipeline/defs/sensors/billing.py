@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from offgridflow_pipeline.database.external_events import InboxEvent
+from offgridflow_pipeline.database.money.external_events import InboxEvent
 from offgridflow_pipeline.defs.billing import NOT_CONFIGURED, billing_events
 from offgridflow_pipeline.defs.job_runs import TRACE_TAG
 from offgridflow_pipeline.defs.range_runs import TRIGGER_TAG

@@ -21,8 +21,8 @@ from offgridflow_pipeline.subscriptions.entitlements import Entitlement, check
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from offgridflow_pipeline.database.changes import SourceChange
     from offgridflow_pipeline.database.engine import Database
+    from offgridflow_pipeline.database.pipeline.changes import SourceChange
 
 #: A request that no run answers after this time was lost between two commits: it is made again.
 LOST_AFTER = timedelta(minutes=15)

@@ -22,7 +22,7 @@ from offgridflow_pipeline.defs.resources import Platform
 from offgridflow_pipeline.job_requests import JobRequestError
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.jobs import Job
+    from offgridflow_pipeline.database.pipeline.jobs import Job
 
 
 @dg.sensor(

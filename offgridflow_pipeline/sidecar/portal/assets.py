@@ -10,8 +10,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
-from offgridflow_pipeline.sidecar.authorization import public
-from offgridflow_pipeline.sidecar.problems import not_found
+from offgridflow_pipeline.sidecar.entrance.authorization import public
+from offgridflow_pipeline.sidecar.entrance.problems import not_found
 from offgridflow_pipeline.sidecar.services import Services
 
 MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".woff2": "font/woff2", ".svg": "image/svg+xml"}

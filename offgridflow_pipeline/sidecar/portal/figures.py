@@ -12,12 +12,12 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from offgridflow_pipeline.database.emissions_reads import DISPOSITIONS
+from offgridflow_pipeline.database.pipeline.emissions_reads import DISPOSITIONS
 from offgridflow_pipeline.months import first_day, month_days, shifted
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.emissions_reads import Coverage, GroupTotals
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.database.pipeline.emissions_reads import Coverage, GroupTotals
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 MONTHS_OF_TREND = 13
 #: How far back figures are looked for when there are none of late.

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Form
 
 from offgridflow_pipeline.identity.refusals import RefusedError
+from offgridflow_pipeline.sidecar.entrance.refusals import STATUS
 from offgridflow_pipeline.sidecar.portal.rendering import language_for
 from offgridflow_pipeline.sidecar.portal.texts import Texts, catalogue
-from offgridflow_pipeline.sidecar.refusals import STATUS
 
 if TYPE_CHECKING:
     from fastapi import Request
 
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 #: A text field of a form; one that is missing is empty.
 Field = Annotated[str, Form()]

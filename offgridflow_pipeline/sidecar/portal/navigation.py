@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from offgridflow_pipeline.identity.permissions import Permission
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 
 def people_of(caller: Caller) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from offgridflow_pipeline.sidecar.plan_limits import PlanLimit
+from offgridflow_pipeline.sidecar.entrance.plan_limits import PlanLimit
 from offgridflow_pipeline.sidecar.portal.navigation import section_of
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.portal.texts import catalogue
@@ -14,7 +14,7 @@ from offgridflow_pipeline.subscriptions.entitlements import EVERY_STATE
 if TYPE_CHECKING:
     from fastapi import Request, Response
 
-    from offgridflow_pipeline.sidecar.problems import Problem
+    from offgridflow_pipeline.sidecar.entrance.problems import Problem
 
 #: Paths that are no pages: their problems are documents.
 _MACHINES = ("/v1/", "/.well-known/")

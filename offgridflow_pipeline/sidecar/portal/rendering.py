@@ -20,7 +20,7 @@ from offgridflow_pipeline.sidecar.services import services_of
 if TYPE_CHECKING:
     from fastapi import Request, Response
 
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 LANGUAGE_COOKIE = "ogf_language"
 

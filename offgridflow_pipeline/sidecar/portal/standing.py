@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from offgridflow_pipeline.subscriptions.entitlements import COUNTED
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
     from offgridflow_pipeline.sidecar.portal.texts import Texts
 
 #: States of which everybody of the organisation is told, and the kind of the message.

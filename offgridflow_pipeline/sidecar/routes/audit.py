@@ -11,14 +11,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from offgridflow_pipeline.database.audit_log import AuditEvent
+from offgridflow_pipeline.database.people.audit_log import AuditEvent
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.audit_export import export_lines
 from offgridflow_pipeline.identity.permissions import Permission
-from offgridflow_pipeline.sidecar import answers, caching, pagination
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
-from offgridflow_pipeline.sidecar.problems import problem_responses
+from offgridflow_pipeline.sidecar.answering import answers, caching, pagination
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.problems import problem_responses
 
 router = APIRouter(tags=["audit"])
 EXPORT_TYPE = "application/x-ndjson"

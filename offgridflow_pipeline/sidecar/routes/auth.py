@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from offgridflow_pipeline.identity import exchange_tokens, password_reset, second_factor, sessions, sign_in
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.refusals import RefusedError
-from offgridflow_pipeline.sidecar import answers, cookies
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.authorization import Authorization, public, signed_in
-from offgridflow_pipeline.sidecar.middleware import too_many
-from offgridflow_pipeline.sidecar.problems import Problem, problem_responses
-from offgridflow_pipeline.sidecar.refusals import problem_of, refusals_as_problems, visitor_of
+from offgridflow_pipeline.sidecar.answering import answers
+from offgridflow_pipeline.sidecar.entrance import cookies
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, public, signed_in
+from offgridflow_pipeline.sidecar.entrance.middleware import too_many
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, problem_responses
+from offgridflow_pipeline.sidecar.entrance.refusals import problem_of, refusals_as_problems, visitor_of
 from offgridflow_pipeline.sidecar.routes.me import person_of
 from offgridflow_pipeline.sidecar.services import Services
 

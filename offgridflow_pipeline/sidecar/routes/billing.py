@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.identity.rate_limits import limits_of
 from offgridflow_pipeline.notifications.invoice_links import counterpart_of, invoice_link
-from offgridflow_pipeline.sidecar import answers, billing, idempotency
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
-from offgridflow_pipeline.sidecar.idempotency import idempotency_key, idempotent, replay_of
-from offgridflow_pipeline.sidecar.problems import problem_responses
+from offgridflow_pipeline.sidecar import billing
+from offgridflow_pipeline.sidecar.answering import answers
+from offgridflow_pipeline.sidecar.entrance import idempotency
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.idempotency import idempotency_key, idempotent, replay_of
+from offgridflow_pipeline.sidecar.entrance.problems import problem_responses
 from offgridflow_pipeline.subscriptions.entitlements import BillingState
 from offgridflow_pipeline.subscriptions.plans import Plan, PlanName
 

@@ -31,18 +31,19 @@ from offgridflow_pipeline.connectors.credentials import check_form, check_places
 from offgridflow_pipeline.connectors.errors import ConnectionConfigError, SecretError
 from offgridflow_pipeline.connectors.secrets.references import SEALED
 from offgridflow_pipeline.connectors.secrets.sealing import KeyRing, seal
-from offgridflow_pipeline.database.connections import ConnectionRow, UnknownConnectionError
+from offgridflow_pipeline.database.pipeline.connections import ConnectionRow, UnknownConnectionError
 from offgridflow_pipeline.database.statements import RecordError
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.job_requests import ConnectorSync, ConnectorTest, DayRangePayload
-from offgridflow_pipeline.sidecar import answers, idempotency, pagination
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
-from offgridflow_pipeline.sidecar.caller import Caller
-from offgridflow_pipeline.sidecar.idempotency import idempotency_key, idempotent
-from offgridflow_pipeline.sidecar.plan_limits import require_connection, require_entitled
-from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem, not_found, problem_responses
+from offgridflow_pipeline.sidecar.answering import answers, pagination
+from offgridflow_pipeline.sidecar.entrance import idempotency
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.caller import Caller
+from offgridflow_pipeline.sidecar.entrance.idempotency import idempotency_key, idempotent
+from offgridflow_pipeline.sidecar.entrance.plan_limits import require_connection, require_entitled
+from offgridflow_pipeline.sidecar.entrance.problems import FieldProblem, Problem, not_found, problem_responses
 from offgridflow_pipeline.sidecar.routes.runs import Run, accepted
 from offgridflow_pipeline.sidecar.run_requests import request_run
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement

@@ -13,12 +13,12 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from offgridflow_pipeline.database.emissions_reads import Coverage, GroupTotals
+from offgridflow_pipeline.database.pipeline.emissions_reads import Coverage, GroupTotals
 from offgridflow_pipeline.identity.permissions import Permission
-from offgridflow_pipeline.sidecar import answers, caching, pagination
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
-from offgridflow_pipeline.sidecar.problems import not_found, problem_responses
-from offgridflow_pipeline.sidecar.questions import Filter, From, GroupBy, Question, To, lineage, question
+from offgridflow_pipeline.sidecar.answering import answers, caching, pagination
+from offgridflow_pipeline.sidecar.answering.questions import Filter, From, GroupBy, Question, To, lineage, question
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.problems import not_found, problem_responses
 
 router = APIRouter(tags=["emissions"])
 

@@ -17,11 +17,11 @@ from typing_extensions import TypedDict
 from offgridflow_pipeline.decimal_text import exact_text
 from offgridflow_pipeline.factors.listing import listed
 from offgridflow_pipeline.identity.permissions import Permission
-from offgridflow_pipeline.sidecar import answers, caching, pagination
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
-from offgridflow_pipeline.sidecar.explained import Explanation, FactorRow, explanation, factor_row
-from offgridflow_pipeline.sidecar.problems import not_found, problem_responses
-from offgridflow_pipeline.sidecar.questions import MAXIMUM_LINE_DAYS, Filter, From, To, question
+from offgridflow_pipeline.sidecar.answering import answers, caching, pagination
+from offgridflow_pipeline.sidecar.answering.explained import Explanation, FactorRow, explanation, factor_row
+from offgridflow_pipeline.sidecar.answering.questions import MAXIMUM_LINE_DAYS, Filter, From, To, question
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.problems import not_found, problem_responses
 
 router = APIRouter(tags=["evidence"])
 

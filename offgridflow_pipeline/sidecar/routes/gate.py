@@ -17,14 +17,14 @@ from fastapi.routing import APIRoute
 from offgridflow_pipeline.database.engine import UserScope, enter_user
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.sidecar import gate_policy
-from offgridflow_pipeline.sidecar.authorization import Authorization, signed_in
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, signed_in
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, problem_responses
 from offgridflow_pipeline.sidecar.gate_policy import Mode, Original, UnclearError
-from offgridflow_pipeline.sidecar.problems import Problem, problem_responses
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
     from offgridflow_pipeline.sidecar.services import Services
 
 SIGN_IN_PATH = "/sign-in"

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from offgridflow_pipeline.sidecar import answers
-from offgridflow_pipeline.sidecar.authorization import public
-from offgridflow_pipeline.sidecar.problems import Problem, problem_responses
+from offgridflow_pipeline.sidecar.answering import answers
+from offgridflow_pipeline.sidecar.entrance.authorization import public
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, problem_responses
 from offgridflow_pipeline.sidecar.services import Services
 
 router = APIRouter(tags=["health"])

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from typing_extensions import TypedDict
 
-from offgridflow_pipeline.sidecar import answers
-from offgridflow_pipeline.sidecar.authorization import public
+from offgridflow_pipeline.sidecar.answering import answers
+from offgridflow_pipeline.sidecar.entrance.authorization import public
 from offgridflow_pipeline.sidecar.services import Services
 
 router = APIRouter(tags=["machines"])

@@ -9,15 +9,16 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from offgridflow_pipeline.database.api_keys import ApiKeyRow, UnknownKeyError
+from offgridflow_pipeline.database.people.api_keys import ApiKeyRow, UnknownKeyError
 from offgridflow_pipeline.identity import api_keys
 from offgridflow_pipeline.identity.permissions import Permission
-from offgridflow_pipeline.sidecar import answers, idempotency, pagination
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.authorization import Authorization, public, requires
-from offgridflow_pipeline.sidecar.idempotency import idempotency_key, idempotent
-from offgridflow_pipeline.sidecar.middleware import too_many
-from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem, not_found, problem_responses
+from offgridflow_pipeline.sidecar.answering import answers, pagination
+from offgridflow_pipeline.sidecar.entrance import idempotency
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, public, requires
+from offgridflow_pipeline.sidecar.entrance.idempotency import idempotency_key, idempotent
+from offgridflow_pipeline.sidecar.entrance.middleware import too_many
+from offgridflow_pipeline.sidecar.entrance.problems import FieldProblem, Problem, not_found, problem_responses
 from offgridflow_pipeline.sidecar.services import Services
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 

@@ -11,14 +11,15 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from offgridflow_pipeline.identity import accounts, sessions
-from offgridflow_pipeline.sidecar import answers, cookies
-from offgridflow_pipeline.sidecar.authorization import Authorization, signed_in
-from offgridflow_pipeline.sidecar.problems import Problem, not_found, problem_responses
-from offgridflow_pipeline.sidecar.refusals import refusals_as_problems, visitor_of
+from offgridflow_pipeline.sidecar.answering import answers
+from offgridflow_pipeline.sidecar.entrance import cookies
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, signed_in
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, not_found, problem_responses
+from offgridflow_pipeline.sidecar.entrance.refusals import refusals_as_problems, visitor_of
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.people import PersonRow
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.database.people.users import PersonRow
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 router = APIRouter(tags=["me"])
 SessionId = Annotated[UUID, Path(description="Id of the session.")]

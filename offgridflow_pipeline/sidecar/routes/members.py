@@ -12,20 +12,26 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 from offgridflow_pipeline.identity import invitations, memberships
 from offgridflow_pipeline.identity.memberships import Granter
 from offgridflow_pipeline.identity.permissions import Permission, Role
-from offgridflow_pipeline.sidecar import answers, idempotency, pagination
-from offgridflow_pipeline.sidecar.authorization import Authorization, public, requires
-from offgridflow_pipeline.sidecar.idempotency import idempotency_key, idempotent
-from offgridflow_pipeline.sidecar.plan_limits import admission, require_invitation, require_resending, require_role
-from offgridflow_pipeline.sidecar.problems import problem_responses, unauthenticated
-from offgridflow_pipeline.sidecar.refusals import refusals_as_problems, visitor_of
+from offgridflow_pipeline.sidecar.answering import answers, pagination
+from offgridflow_pipeline.sidecar.entrance import idempotency
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, public, requires
+from offgridflow_pipeline.sidecar.entrance.idempotency import idempotency_key, idempotent
+from offgridflow_pipeline.sidecar.entrance.plan_limits import (
+    admission,
+    require_invitation,
+    require_resending,
+    require_role,
+)
+from offgridflow_pipeline.sidecar.entrance.problems import problem_responses, unauthenticated
+from offgridflow_pipeline.sidecar.entrance.refusals import refusals_as_problems, visitor_of
 from offgridflow_pipeline.sidecar.routes.me import person_of
 from offgridflow_pipeline.sidecar.services import Services
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.invitations import InvitationRow
-    from offgridflow_pipeline.database.memberships import MemberRow
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.database.people.invitations import InvitationRow
+    from offgridflow_pipeline.database.people.memberships import MemberRow
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 router = APIRouter(tags=["members"])
 UserId = Annotated[UUID, Path(description="Id of the member.")]

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from offgridflow_pipeline.database.engine import UnknownTenantError
-from offgridflow_pipeline.database.reports import Decision, Report, ReportArtefact, State
+from offgridflow_pipeline.database.pipeline.reports import Decision, Report, ReportArtefact, State
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.job_requests import ReportGeneration
-from offgridflow_pipeline.sidecar import answers, downloads, pagination, signed_links
-from offgridflow_pipeline.sidecar.authorization import Authorization, public, requires
-from offgridflow_pipeline.sidecar.idempotency import idempotency_key, idempotent
-from offgridflow_pipeline.sidecar.problems import not_found, problem_responses
-from offgridflow_pipeline.sidecar.public_ids import ReportId, public_id, uuid_of
+from offgridflow_pipeline.sidecar.answering import answers, downloads, pagination, signed_links
+from offgridflow_pipeline.sidecar.answering.public_ids import ReportId, public_id, uuid_of
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, public, requires
+from offgridflow_pipeline.sidecar.entrance.idempotency import idempotency_key, idempotent
+from offgridflow_pipeline.sidecar.entrance.problems import not_found, problem_responses
 from offgridflow_pipeline.sidecar.report_decisions import decide
 from offgridflow_pipeline.sidecar.routes.runs import Run, accepted
 from offgridflow_pipeline.sidecar.run_requests import request_run

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from offgridflow_pipeline.database.jobs import Job, Status
+from offgridflow_pipeline.database.pipeline.jobs import Job, Status
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.job_requests import ConnectorSync, EmissionsCalculation, JobType, ReportGeneration
-from offgridflow_pipeline.sidecar import answers, pagination
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
-from offgridflow_pipeline.sidecar.idempotency import idempotency_key, idempotent
-from offgridflow_pipeline.sidecar.problems import not_found, problem_responses
-from offgridflow_pipeline.sidecar.public_ids import JobId, public_id, uuid_of
+from offgridflow_pipeline.sidecar.answering import answers, pagination
+from offgridflow_pipeline.sidecar.answering.public_ids import JobId, public_id, uuid_of
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.idempotency import idempotency_key, idempotent
+from offgridflow_pipeline.sidecar.entrance.problems import not_found, problem_responses
 from offgridflow_pipeline.sidecar.run_requests import cancel_run, permission_for, request_run
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 

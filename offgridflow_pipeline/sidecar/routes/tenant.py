@@ -12,11 +12,11 @@ from offgridflow_pipeline.database.tenants import TenantError
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.identity.profiles import display_name
-from offgridflow_pipeline.sidecar import answers
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires, signed_in
-from offgridflow_pipeline.sidecar.problems import Problem, problem_responses
-from offgridflow_pipeline.sidecar.refusals import refusals_as_problems
+from offgridflow_pipeline.sidecar.answering import answers
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires, signed_in
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, problem_responses
+from offgridflow_pipeline.sidecar.entrance.refusals import refusals_as_problems
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.tenants import Tenant as TenantRow

@@ -19,21 +19,21 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from typing_extensions import TypedDict
 
-from offgridflow_pipeline.database.uploads import Upload
+from offgridflow_pipeline.database.pipeline.uploads import Upload
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.inventory.activity_files import ActivityKind, FileForm, examine
-from offgridflow_pipeline.sidecar import answers, pagination
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
-from offgridflow_pipeline.sidecar.middleware import too_many
-from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem, not_found, problem_responses
-from offgridflow_pipeline.sidecar.public_ids import UploadId, public_id, uuid_of
+from offgridflow_pipeline.sidecar.answering import answers, pagination
+from offgridflow_pipeline.sidecar.answering.public_ids import UploadId, public_id, uuid_of
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.middleware import too_many
+from offgridflow_pipeline.sidecar.entrance.problems import FieldProblem, Problem, not_found, problem_responses
 from offgridflow_pipeline.sidecar.services import services_of
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 
 class KnownSenderRoute(APIRoute):

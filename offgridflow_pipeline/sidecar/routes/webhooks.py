@@ -16,11 +16,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
 
-from offgridflow_pipeline.database.external_events import InboxError
+from offgridflow_pipeline.database.money.external_events import InboxError
 from offgridflow_pipeline.settings import Settings
-from offgridflow_pipeline.sidecar import answers
-from offgridflow_pipeline.sidecar.authorization import public
-from offgridflow_pipeline.sidecar.problems import Problem, not_found, problem_responses
+from offgridflow_pipeline.sidecar.answering import answers
+from offgridflow_pipeline.sidecar.entrance.authorization import public
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, not_found, problem_responses
 from offgridflow_pipeline.sidecar.run_requests import traceparent
 from offgridflow_pipeline.sidecar.services import Services
 from offgridflow_pipeline.subscriptions.event_bodies import EventBodyError, WrongModeError, parsed

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 
 from offgridflow_pipeline.connectors.errors import SealError
 from offgridflow_pipeline.connectors.secrets.sealing import KeyRing, Rotation, rewrapped, rotate, seal, unseal
-from offgridflow_pipeline.database.connections import SealedSecret
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.pipeline.connections import SealedSecret
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline_tests.counterparts.postgres import migrated_database, settings
 

@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from offgridflow_pipeline.connectors.connections import FEEDS, StatementKind
-from offgridflow_pipeline.database.jobs import EVERY_STATUS
-from offgridflow_pipeline.database.reports import State
+from offgridflow_pipeline.database.pipeline.jobs import EVERY_STATUS
+from offgridflow_pipeline.database.pipeline.reports import State
 from offgridflow_pipeline.identity.audit import Action
 from offgridflow_pipeline.identity.permissions import ROLES, Permission
 from offgridflow_pipeline.identity.profiles import DECLINABLE_MAIL

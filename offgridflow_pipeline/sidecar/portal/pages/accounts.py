@@ -8,11 +8,11 @@ from fastapi import APIRouter, BackgroundTasks, Request, Response
 
 from offgridflow_pipeline.identity import invitations, password_reset
 from offgridflow_pipeline.identity.refusals import RefusedError
-from offgridflow_pipeline.sidecar.authorization import public
-from offgridflow_pipeline.sidecar.plan_limits import admission
+from offgridflow_pipeline.sidecar.entrance.authorization import public
+from offgridflow_pipeline.sidecar.entrance.plan_limits import admission
+from offgridflow_pipeline.sidecar.entrance.refusals import visitor_of
 from offgridflow_pipeline.sidecar.portal.forms import Field, refusal_text, status_of
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
-from offgridflow_pipeline.sidecar.refusals import visitor_of
 from offgridflow_pipeline.sidecar.services import Services
 
 router = APIRouter(include_in_schema=False)

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Query, Response
 
 from offgridflow_pipeline.identity.audit import Action
 from offgridflow_pipeline.identity.permissions import Permission
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
 from offgridflow_pipeline.sidecar.portal.people import people_of
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page
 from offgridflow_pipeline.sidecar.portal.texts import Texts
 from offgridflow_pipeline.sidecar.routes.audit import export_audit_log
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.database.audit_log import AuditEvent
+    from offgridflow_pipeline.database.people.audit_log import AuditEvent
 
 router = APIRouter(include_in_schema=False)
 EVENTS_PER_PAGE = 50

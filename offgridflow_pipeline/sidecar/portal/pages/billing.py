@@ -10,11 +10,11 @@ from fastapi import APIRouter, Query, Response
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.identity.rate_limits import limits_of
 from offgridflow_pipeline.sidecar import billing
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 from offgridflow_pipeline.sidecar.portal.forms import Field, refusal_text
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.portal.texts import Texts
-from offgridflow_pipeline.sidecar.problems import Problem
 from offgridflow_pipeline.subscriptions.plans import Format, is_configured, prices, subscribable
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Response
 
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.job_requests import ConnectorSync
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, not_found
 from offgridflow_pipeline.sidecar.portal.forms import refusal_text
 from offgridflow_pipeline.sidecar.portal.people import people_of
 from offgridflow_pipeline.sidecar.portal.rendering import page, see_other
-from offgridflow_pipeline.sidecar.problems import Problem, not_found
 from offgridflow_pipeline.sidecar.routes.connectors import ConnectorChange, change_connector
 from offgridflow_pipeline.sidecar.run_requests import request_run
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement

@@ -7,15 +7,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 
-from offgridflow_pipeline.database.api_keys import UnknownKeyError
+from offgridflow_pipeline.database.people.api_keys import UnknownKeyError
 from offgridflow_pipeline.identity import api_keys
 from offgridflow_pipeline.identity.permissions import Permission, key_permissions
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.problems import not_found
 from offgridflow_pipeline.sidecar.portal.forms import Field, Fields, InvalidDayError, end_of_day, refusal_text
 from offgridflow_pipeline.sidecar.portal.people import people_of
 from offgridflow_pipeline.sidecar.portal.rendering import page, see_other
-from offgridflow_pipeline.sidecar.problems import not_found
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 router = APIRouter(include_in_schema=False)

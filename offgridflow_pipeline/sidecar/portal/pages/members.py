@@ -11,8 +11,10 @@ from offgridflow_pipeline.identity import invitations, memberships
 from offgridflow_pipeline.identity.memberships import Granter
 from offgridflow_pipeline.identity.permissions import ROLES, Permission, Role, permissions_of
 from offgridflow_pipeline.identity.refusals import RefusedError
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
-from offgridflow_pipeline.sidecar.plan_limits import require_invitation, require_resending, require_role
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.plan_limits import require_invitation, require_resending, require_role
+from offgridflow_pipeline.sidecar.entrance.problems import not_found
+from offgridflow_pipeline.sidecar.entrance.refusals import visitor_of
 from offgridflow_pipeline.sidecar.portal.forms import (
     Field,
     InvalidDayError,
@@ -24,12 +26,10 @@ from offgridflow_pipeline.sidecar.portal.forms import (
 from offgridflow_pipeline.sidecar.portal.people import people_of
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.portal.texts import Texts
-from offgridflow_pipeline.sidecar.problems import not_found
-from offgridflow_pipeline.sidecar.refusals import visitor_of
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 router = APIRouter(include_in_schema=False)
 

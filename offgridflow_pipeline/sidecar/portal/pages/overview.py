@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Response
 
-from offgridflow_pipeline.database.emissions_reads import DISPOSITIONS
+from offgridflow_pipeline.database.pipeline.emissions_reads import DISPOSITIONS
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.months import month_days
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires, signed_in
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires, signed_in
 from offgridflow_pipeline.sidecar.portal import charts, figures
 from offgridflow_pipeline.sidecar.portal.navigation import landing
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.portal.texts import Texts
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
     from offgridflow_pipeline.sidecar.portal.figures import Month
 
 router = APIRouter(include_in_schema=False)

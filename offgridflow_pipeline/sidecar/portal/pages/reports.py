@@ -10,14 +10,14 @@ from fastapi import APIRouter, Query, Response
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.job_requests import ReportGeneration
 from offgridflow_pipeline.months import first_day, shifted
-from offgridflow_pipeline.sidecar import downloads, pagination
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.answering import downloads, pagination
+from offgridflow_pipeline.sidecar.answering.public_ids import public_id, uuid_of
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, not_found
 from offgridflow_pipeline.sidecar.portal.forms import Field, refusal_text
 from offgridflow_pipeline.sidecar.portal.people import people_of
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.portal.texts import Texts
-from offgridflow_pipeline.sidecar.problems import Problem, not_found
-from offgridflow_pipeline.sidecar.public_ids import public_id, uuid_of
 from offgridflow_pipeline.sidecar.report_decisions import decide
 from offgridflow_pipeline.sidecar.run_requests import request_run
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement
@@ -25,9 +25,9 @@ from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from offgridflow_pipeline.database.jobs import Job
-    from offgridflow_pipeline.database.reports import Decision, Report
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.database.pipeline.jobs import Job
+    from offgridflow_pipeline.database.pipeline.reports import Decision, Report
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 router = APIRouter(include_in_schema=False)
 REPORTS_PER_PAGE = 25

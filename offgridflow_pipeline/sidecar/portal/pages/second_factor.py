@@ -8,13 +8,13 @@ from fastapi import APIRouter, Response
 
 from offgridflow_pipeline.identity import second_factor, sessions
 from offgridflow_pipeline.identity.refusals import RefusedError
-from offgridflow_pipeline.sidecar import cookies
-from offgridflow_pipeline.sidecar.authorization import Authorization, signed_in
+from offgridflow_pipeline.sidecar.entrance import cookies
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, signed_in
+from offgridflow_pipeline.sidecar.entrance.refusals import visitor_of
 from offgridflow_pipeline.sidecar.portal import charts
 from offgridflow_pipeline.sidecar.portal.forms import Field, refusal_text, status_of
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.portal.texts import Texts
-from offgridflow_pipeline.sidecar.refusals import visitor_of
 from offgridflow_pipeline.sidecar.routes.me import person_of
 
 router = APIRouter(include_in_schema=False)

@@ -10,8 +10,10 @@ from fastapi import APIRouter, Response
 from offgridflow_pipeline.identity import accounts, password_reset, sessions
 from offgridflow_pipeline.identity.profiles import DECLINABLE_MAIL, LOCALES
 from offgridflow_pipeline.identity.refusals import RefusedError
-from offgridflow_pipeline.sidecar import cookies
-from offgridflow_pipeline.sidecar.authorization import Authorization, signed_in
+from offgridflow_pipeline.sidecar.entrance import cookies
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, signed_in
+from offgridflow_pipeline.sidecar.entrance.problems import not_found
+from offgridflow_pipeline.sidecar.entrance.refusals import visitor_of
 from offgridflow_pipeline.sidecar.portal.forms import (
     Field,
     Fields,
@@ -21,8 +23,6 @@ from offgridflow_pipeline.sidecar.portal.forms import (
 )
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.portal.texts import Texts
-from offgridflow_pipeline.sidecar.problems import not_found
-from offgridflow_pipeline.sidecar.refusals import visitor_of
 from offgridflow_pipeline.sidecar.routes.me import person_of
 
 router = APIRouter(include_in_schema=False)

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request, Response
 
 from offgridflow_pipeline.identity import sessions, sign_in
 from offgridflow_pipeline.identity.refusals import RefusedError
-from offgridflow_pipeline.sidecar import cookies
-from offgridflow_pipeline.sidecar.authorization import Authorization, public, signed_in
+from offgridflow_pipeline.sidecar.entrance import cookies
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, public, signed_in
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
+from offgridflow_pipeline.sidecar.entrance.refusals import visitor_of
 from offgridflow_pipeline.sidecar.portal.forms import Field, refusal_text, status_of
 from offgridflow_pipeline.sidecar.portal.rendering import LANGUAGE_COOKIE, local_path, page, see_other
-from offgridflow_pipeline.sidecar.problems import Problem
-from offgridflow_pipeline.sidecar.refusals import visitor_of
 from offgridflow_pipeline.sidecar.routes.me import person_of
 from offgridflow_pipeline.sidecar.services import Services
 

@@ -8,14 +8,14 @@ from fastapi import APIRouter, File, Query, Response, UploadFile
 
 from offgridflow_pipeline.identity.permissions import Permission
 from offgridflow_pipeline.inventory.activity_files import KINDS, activity_columns
-from offgridflow_pipeline.sidecar import pagination
-from offgridflow_pipeline.sidecar.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.answering import pagination
+from offgridflow_pipeline.sidecar.answering.public_ids import public_id, uuid_of
+from offgridflow_pipeline.sidecar.entrance.authorization import Authorization, requires
+from offgridflow_pipeline.sidecar.entrance.problems import not_found
 from offgridflow_pipeline.sidecar.portal.forms import Field, refusal_text
 from offgridflow_pipeline.sidecar.portal.people import people_of
 from offgridflow_pipeline.sidecar.portal.rendering import language_for, page, see_other
 from offgridflow_pipeline.sidecar.portal.texts import Texts
-from offgridflow_pipeline.sidecar.problems import not_found
-from offgridflow_pipeline.sidecar.public_ids import public_id, uuid_of
 from offgridflow_pipeline.sidecar.routes.uploads import KnownSenderRoute, create_upload
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 

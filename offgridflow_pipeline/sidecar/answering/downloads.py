@@ -21,11 +21,11 @@ from starlette.responses import Response, StreamingResponse
 
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.lake.objects import RawObjectError
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.byte_ranges import UnsatisfiableRangeError, Wanted, wanted
-from offgridflow_pipeline.sidecar.caching import PRIVATE
-from offgridflow_pipeline.sidecar.problems import Problem, not_found
-from offgridflow_pipeline.sidecar.public_ids import public_id, uuid_of
+from offgridflow_pipeline.sidecar.answering.byte_ranges import UnsatisfiableRangeError, Wanted, wanted
+from offgridflow_pipeline.sidecar.answering.caching import PRIVATE
+from offgridflow_pipeline.sidecar.answering.public_ids import public_id, uuid_of
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, not_found
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from fastapi import Request
 
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.reports import ReportArtefact
-    from offgridflow_pipeline.sidecar.authorization import Authorization
+    from offgridflow_pipeline.database.pipeline.reports import ReportArtefact
+    from offgridflow_pipeline.sidecar.entrance.authorization import Authorization
     from offgridflow_pipeline.sidecar.services import Services
 
 CHUNK_BYTES = 256 * 1024

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from fastapi import Response
 from pydantic import BaseModel, Field, TypeAdapter
 
-from offgridflow_pipeline.sidecar.caching import PRIVATE
+from offgridflow_pipeline.sidecar.answering.caching import PRIVATE
 
 MEDIA_TYPE = "application/json"
 Item = TypeVar("Item")

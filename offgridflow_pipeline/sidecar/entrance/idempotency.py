@@ -30,13 +30,13 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
 from offgridflow_pipeline.database.idempotency import KeptAnswer, RequestKey
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 from offgridflow_pipeline.sidecar.services import services_of
 
 if TYPE_CHECKING:
     from fastapi import Request
 
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database.feed_states import Documents, advance
+from offgridflow_pipeline.database.pipeline.feed_states import Documents, advance
 from offgridflow_pipeline.database.statements import one_at_a_time, write
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from offgridflow_pipeline.identity.refusals import RefusedError
-from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem
+from offgridflow_pipeline.sidecar.entrance.problems import FieldProblem, Problem
 from offgridflow_pipeline.subscriptions import room
 from offgridflow_pipeline.subscriptions.entitlements import Decision, Entitlement, check, standing_of
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
     from offgridflow_pipeline.identity.invitations import Admission
     from offgridflow_pipeline.settings import Settings
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 CODE: Final = "plan_limit"
 

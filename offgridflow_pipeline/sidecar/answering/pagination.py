@@ -23,10 +23,10 @@ from uuid import UUID
 
 from fastapi import Query
 
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
     from offgridflow_pipeline.sidecar.services import Services
 
 MAXIMUM_LIMIT = 200

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database.bootstrap import API_ROLE, APPLICATION_ROLE, DEFINER_ROLE, OWNER_ROLE
+from offgridflow_pipeline.database.server.bootstrap import API_ROLE, APPLICATION_ROLE, DEFINER_ROLE, OWNER_ROLE
 
 _NAME = "cast(cast(c.oid as regclass) as text)"
 _RELATIONS = "pg_class c join pg_namespace n on n.oid = c.relnamespace and n.nspname !~ '^(pg_|information_schema$)'"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem, pointer
+from offgridflow_pipeline.sidecar.entrance.problems import FieldProblem, Problem, pointer
 
 if TYPE_CHECKING:
     from fastapi import Request

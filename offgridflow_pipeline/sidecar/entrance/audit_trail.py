@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from offgridflow_pipeline.sidecar.refusals import visitor_of
+from offgridflow_pipeline.sidecar.entrance.refusals import visitor_of
 
 if TYPE_CHECKING:
     from fastapi import Request

@@ -24,7 +24,7 @@ from fastapi import Request, Response
 from offgridflow_pipeline import __version__
 
 if TYPE_CHECKING:
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
 
 #: Caches of the client may keep the answer and must ask whether it still holds; shared caches keep nothing.
 PRIVATE = "private, no-cache"

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from offgridflow_pipeline.identity.audit import Action, record
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.downloads import Download, prepare
-from offgridflow_pipeline.sidecar.problems import Problem, not_found
-from offgridflow_pipeline.sidecar.public_ids import public_id
+from offgridflow_pipeline.sidecar.answering.downloads import Download, prepare
+from offgridflow_pipeline.sidecar.answering.public_ids import public_id
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, not_found
 
 if TYPE_CHECKING:
     from fastapi import Request
 
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.sidecar.caller import Caller
+    from offgridflow_pipeline.sidecar.entrance.caller import Caller
     from offgridflow_pipeline.sidecar.services import Services
 
 SHORTEST_SECONDS = 60

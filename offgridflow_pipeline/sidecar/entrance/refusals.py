@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from offgridflow_pipeline.identity.refusals import Code, RefusedError
 from offgridflow_pipeline.identity.visits import Visitor
-from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem
+from offgridflow_pipeline.sidecar.entrance.problems import FieldProblem, Problem
 from offgridflow_pipeline.sidecar.services import services_of
 
 if TYPE_CHECKING:

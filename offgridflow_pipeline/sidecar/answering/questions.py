@@ -12,7 +12,7 @@ from urllib.parse import quote
 from fastapi import Query
 
 from offgridflow_pipeline.months import shifted
-from offgridflow_pipeline.sidecar.problems import FieldProblem, Problem
+from offgridflow_pipeline.sidecar.entrance.problems import FieldProblem, Problem
 
 Dimension = Literal["day", "month", "scope", "provider", "account", "service", "region", "disposition"]
 MAXIMUM_DIMENSIONS = 4

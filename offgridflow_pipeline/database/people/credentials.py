@@ -16,7 +16,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from offgridflow_pipeline.database.connections import SealedSecret
+from offgridflow_pipeline.database.pipeline.connections import SealedSecret
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from offgridflow_pipeline.identity import api_keys, sessions
 from offgridflow_pipeline.identity.permissions import Permission, permissions_of
-from offgridflow_pipeline.sidecar.caller import Caller
-from offgridflow_pipeline.sidecar.problems import unauthenticated
+from offgridflow_pipeline.sidecar.entrance.caller import Caller
+from offgridflow_pipeline.sidecar.entrance.problems import unauthenticated
 from offgridflow_pipeline.subscriptions.entitlements import standing
 
 if TYPE_CHECKING:

@@ -25,12 +25,12 @@ from offgridflow_pipeline.identity.permissions import (
     key_permissions,
     step_up_permissions,
 )
-from offgridflow_pipeline.sidecar.audit_trail import trail
-from offgridflow_pipeline.sidecar.caller import Caller
-from offgridflow_pipeline.sidecar.middleware import UNLIMITED_PATHS, too_many
-from offgridflow_pipeline.sidecar.plan_limits import PlanLimit
-from offgridflow_pipeline.sidecar.problems import Problem, forbidden, unauthenticated
-from offgridflow_pipeline.sidecar.request_text import require_keepable
+from offgridflow_pipeline.sidecar.entrance.audit_trail import trail
+from offgridflow_pipeline.sidecar.entrance.caller import Caller
+from offgridflow_pipeline.sidecar.entrance.middleware import UNLIMITED_PATHS, too_many
+from offgridflow_pipeline.sidecar.entrance.plan_limits import PlanLimit
+from offgridflow_pipeline.sidecar.entrance.problems import Problem, forbidden, unauthenticated
+from offgridflow_pipeline.sidecar.entrance.request_text import require_keepable
 from offgridflow_pipeline.sidecar.services import Services, services_of
 from offgridflow_pipeline.subscriptions.entitlements import Decision, Entitlement, check, is_open, may_still
 
@@ -55,7 +55,7 @@ class Authorization:
         Raises:
             Problem: 401 without a valid credential, 403 without the permission, second factor or step-up, 429.
         """
-        from offgridflow_pipeline.sidecar.authentication import authenticated
+        from offgridflow_pipeline.sidecar.entrance.authentication import authenticated
 
         with authenticated(self.request, self.services) as caller:
             self.request.state.locale = caller.locale

@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 
 if TYPE_CHECKING:
     from starlette.responses import Response

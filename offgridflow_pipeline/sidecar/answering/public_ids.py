@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import Path
 
-from offgridflow_pipeline.sidecar.problems import not_found
+from offgridflow_pipeline.sidecar.entrance.problems import not_found
 
 Prefix = Literal["job", "rep", "upl"]
 _UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from offgridflow_pipeline.sidecar.problems import Problem
+from offgridflow_pipeline.sidecar.entrance.problems import Problem
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.lake.engine import Engine

@@ -1,0 +1,1 @@
+"""Repositories of money: the inbox of Stripe's events, customers and standings."""

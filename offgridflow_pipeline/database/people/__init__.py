@@ -1,0 +1,1 @@
+"""Repositories of people: accounts, credentials, sessions, memberships, keys and the audit log."""

@@ -1,0 +1,1 @@
+"""Repositories of the pipeline: connections, changes, jobs, what was published and reported."""
