@@ -13,7 +13,6 @@ from offgridflow_pipeline.defs.partitions import TENANT_PARTITIONS
 from offgridflow_pipeline.defs.range_runs import RangeRun, window_runs
 from offgridflow_pipeline.defs.resources import Platform
 from offgridflow_pipeline.defs.source_survey import source_survey
-from offgridflow_pipeline.defs.standings import earliest_day
 from offgridflow_pipeline.settings import load_settings
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement, check
 
@@ -58,7 +57,7 @@ def nightly_window(
             context.log.info(barred[-1])
             continue
         for run in _window(
-            platform, tenant.slug, today, earliest_day(standing, platform.settings.history_start, today)
+            platform, tenant.slug, today, standing.plan.earliest_day(platform.settings.history_start, today)
         ):
             requested = True
             yield dg.RunRequest(run_key=run.run_key, tags=run.tags)

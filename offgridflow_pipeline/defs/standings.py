@@ -8,7 +8,6 @@ asked and everything is allowed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -35,12 +34,6 @@ _FORMATS = {
 
 class NotEntitledError(PermissionError):
     """A run of a tenant whose subscription does not let it work; names the tenant and what helps."""
-
-
-def earliest_day(standing: Standing, history_start: date, today: date) -> date:
-    """The first day that the plan lets be read, not before the start of history."""
-    days = standing.plan.history_days
-    return history_start if days is None else max(history_start, today - timedelta(days=days))
 
 
 def format_decision(standing: Standing, artefact: str) -> Decision:

@@ -70,7 +70,6 @@ def tell(
     """Tell the story, a line for each thing that came of it. `consume` runs the job that consumes events.
 
     `journal`: where the Stripe account is kept, so that ``offgridflow dev --billing`` goes on with it.
-
     `database` is connected as the operator. A company that has subscribed before is only said to have.
 
     Raises:
@@ -83,7 +82,7 @@ def tell(
         return
     start = datetime.now(UTC) - timedelta(days=TRIAL_DAYS) - FAILED_BEFORE
     world = journal.world(stock, start=start, seed=int(start.timestamp()), settings=AccountSettings())
-    port = free_port()
+    port = _free_port()
     webhook = to_url(f"http://127.0.0.1:{port}/v1/webhooks/stripe")
     deliveries = Deliveries(world, webhook, secrets=[WEBHOOK_SECRET], signed_at=system_time)
     with StripeServer(world) as stripe:
@@ -183,8 +182,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
     raise StoryError(f"The sidecar did not start: see {log}.")
 
 
-def free_port() -> int:
-    """A port of this machine that nothing listens on now."""
+def _free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offgridflow_pipeline.database.statements import one_at_a_time
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement
+from offgridflow_pipeline.subscriptions.room import hold_back_others
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
@@ -17,8 +17,7 @@ def pause_beyond(bound: Database, tenant: str, plan: Plan) -> list[str]:
     """Pause the connections beyond the plan in the bound transaction, newest first; returns their ids."""
     if plan.connections is None:
         return []
-    with bound.tenant(tenant) as scope:
-        one_at_a_time(scope, "room", str(Entitlement.CONNECTIONS))  # as `room`: nobody counts meanwhile
+    hold_back_others(bound, tenant, Entitlement.CONNECTIONS)
     read = sorted(bound.connections.list(tenant, paused=False), key=lambda row: (row.created_at, row.connection_id))
     beyond = [row.connection_id for row in read[plan.connections :]]
     for connection_id in reversed(beyond):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -34,6 +35,12 @@ class Plan:
     auditors: int | None
     formats: frozenset[Format]
     has_api: bool
+
+    def earliest_day(self, history_start: date, today: date) -> date:
+        """The first day that may be read, not before the start of history."""
+        if self.history_days is None:
+            return history_start
+        return max(history_start, today - timedelta(days=self.history_days))
 
 
 def plan_of(name: str) -> Plan:

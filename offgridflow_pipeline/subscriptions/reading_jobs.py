@@ -55,8 +55,7 @@ def ask_for_bills(
 
 def earliest_day(settings: Settings, plan: Plan, today: date) -> date:
     """The first day that is read by itself."""
-    by_plan = date.min if plan.history_days is None else today - timedelta(days=plan.history_days)
-    return max(settings.history_start, by_plan, first_day(shifted(f"{today:%Y-%m}", 1 - MONTHS)))
+    return max(plan.earliest_day(settings.history_start, today), first_day(shifted(f"{today:%Y-%m}", 1 - MONTHS)))
 
 
 def month_ranges(first: date, last: date) -> Iterator[tuple[date, date]]:

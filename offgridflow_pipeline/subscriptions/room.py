@@ -48,7 +48,7 @@ def for_connection(database: Database, tenant: str, standing: Standing, connecti
     """Whether that connection may be read beside those that are read already."""
     if _is_free(standing, Entitlement.CONNECTIONS):
         return check(standing, Entitlement.CONNECTIONS, 0)
-    _alone(database, tenant, Entitlement.CONNECTIONS)
+    hold_back_others(database, tenant, Entitlement.CONNECTIONS)
     others = [row for row in database.connections.list(tenant, paused=False) if row.connection_id != connection_id]
     return check(standing, Entitlement.CONNECTIONS, len(others) + 1)
 
@@ -63,7 +63,7 @@ def for_invitation(
     kind = _kind(role)
     if _is_free(standing, kind):
         return check(standing, kind, 0)
-    _alone(database, tenant, kind)
+    hold_back_others(database, tenant, kind)
     now, wanted = datetime.now(UTC), address.strip().lower()
     waiting = sum(
         _kind(row.role) is kind and row.expires_at > now and row.email != wanted and row.invitation_id != again
@@ -77,7 +77,7 @@ def for_member(database: Database, tenant: str, standing: Standing, role: str) -
     kind = _kind(role)
     if _is_free(standing, kind):
         return check(standing, kind, 0)
-    _alone(database, tenant, kind)
+    hold_back_others(database, tenant, kind)
     return check(standing, kind, _members(database, tenant, kind, datetime.now(UTC)) + 1)
 
 
@@ -106,6 +106,7 @@ def _is_free(standing: Standing, entitlement: Entitlement) -> bool:
     return not standing.works or getattr(standing.plan, entitlement) is None
 
 
-def _alone(database: Database, tenant: str, entitlement: Entitlement) -> None:
+def hold_back_others(database: Database, tenant: str, entitlement: Entitlement) -> None:
+    """Let nobody else count or take places of that kind until this transaction ends."""
     with database.tenant(tenant) as scope:
         one_at_a_time(scope, "room", str(entitlement))

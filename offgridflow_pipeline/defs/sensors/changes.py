@@ -15,7 +15,6 @@ from offgridflow_pipeline.defs.jobs import daily_emissions
 from offgridflow_pipeline.defs.partitions import TENANT_PARTITIONS
 from offgridflow_pipeline.defs.range_runs import CHANGES_TAG, RangeRun, change_runs
 from offgridflow_pipeline.defs.resources import Platform
-from offgridflow_pipeline.defs.standings import earliest_day
 from offgridflow_pipeline.subscriptions.entitlements import Entitlement, check
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def changed_sources(context: dg.SensorEvaluationContext, platform: Platform) -> 
         if not decision.allowed:  # its changes wait until it may work again
             barred.append(f" {tenant.slug}: {decision.reason}")
             continue
-        earliest = earliest_day(standing, platform.settings.history_start, today)
+        earliest = standing.plan.earliest_day(platform.settings.history_start, today)
         runs = claim(database, tenant.slug, earliest)
         requests += [dg.RunRequest(run_key=run.run_key, tags=run.tags) for run in runs]
     if not requests:
