@@ -136,9 +136,7 @@ class _Batches:
             raise ForeignEventError("The event tells of no customer.")
         known = self.database.subscriptions.tenant_of(customer_id)
         tenant = known or self._bought_for(customer_id, events)
-        fetched_at = self.database.subscriptions.clock()
-        snapshot = self.gateway.snapshot(customer_id)
-        require_ours(self.settings, tenant, snapshot)
+        snapshot, fetched_at = fetched(self.database, self.gateway, self.settings, tenant, customer_id)
         if known is None:
             _link(self.database, tenant, customer_id)
         told = Told(
@@ -177,6 +175,21 @@ class _Batches:
             if marked and found.customer_id == customer_id and found.tenant and found.tenant == found.client_reference:
                 return found.tenant
         raise ForeignEventError(f"No organisation here is the customer {customer_id}.")
+
+
+def fetched(
+    database: Database, gateway: StripeGateway, settings: Settings, tenant: str, customer_id: str
+) -> tuple[Snapshot, datetime]:
+    """What Stripe says of the tenant's customer now, and the database's time before it was asked: for `apply`.
+
+    Raises:
+        StripeUnavailableError, StripeKeyError, StripeRefusedError: Stripe did not say.
+        ForeignEventError: the customer is not marked as the tenant's.
+    """
+    fetched_at = database.subscriptions.clock()
+    snapshot = gateway.snapshot(customer_id)
+    require_ours(settings, tenant, snapshot)
+    return snapshot, fetched_at
 
 
 def require_ours(settings: Settings, tenant: str, snapshot: Snapshot) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from offgridflow_pipeline.subscriptions.application import advance, apply
-from offgridflow_pipeline.subscriptions.consumer import ForeignEventError, require_ours
+from offgridflow_pipeline.subscriptions.consumer import ForeignEventError, fetched
 from offgridflow_pipeline.subscriptions.derivation import derive
 from offgridflow_pipeline.subscriptions.entitlements import WORKING
 from offgridflow_pipeline.subscriptions.gateway import STRIPE_ERRORS
@@ -85,9 +85,7 @@ def pass_time_of(
         before = bound.subscriptions.standing(tenant).state
         if gateway is None or not _is_grave(settings, snapshot, row.fetched_at, before, now):
             return advance(bound, settings, tenant, row, snapshot, now)
-    fetched_at = database.subscriptions.clock()
-    fresh = gateway.snapshot(customer_id)
-    require_ours(settings, tenant, fresh)
+    fresh, fetched_at = fetched(database, gateway, settings, tenant, customer_id)
     return apply(database, settings, tenant, fresh, fetched_at, now)
 
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from offgridflow_pipeline.subscriptions.application import apply
-from offgridflow_pipeline.subscriptions.consumer import ForeignEventError, require_ours
+from offgridflow_pipeline.subscriptions.consumer import ForeignEventError, fetched, require_ours
 from offgridflow_pipeline.subscriptions.derivation import derive
 from offgridflow_pipeline.subscriptions.event_bodies import EventBodyError, parsed
 from offgridflow_pipeline.subscriptions.gateway import EVENTS_KEPT, SERVICE, StripeRefusedError
@@ -160,10 +160,8 @@ def _store(database: Database, gateway: StripeGateway, body: bytes, found: Backf
 
 def _refetch(database: Database, gateway: StripeGateway, settings: Settings, now: datetime, found: Backfilled) -> None:
     for tenant, customer_id in database.subscriptions.customers().items():
-        fetched_at = database.subscriptions.clock()
         try:
-            snapshot = gateway.snapshot(customer_id)
-            require_ours(settings, tenant, snapshot)
+            snapshot, fetched_at = fetched(database, gateway, settings, tenant, customer_id)
         except (StripeRefusedError, ForeignEventError) as error:
             log.warning("%s was not fetched: %s", tenant, error)
             found.failed.append(tenant)
