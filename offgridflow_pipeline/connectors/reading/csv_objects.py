@@ -1,18 +1,17 @@
 """CSV billing objects, plain or gzip, as relations over DuckDB's reader: all text, strict, one row a time.
 
-The header is read here and bound by name. A gzip object is judged by its trailer and its first megabytes, so
-that nothing is unpacked twice or to disk; the engine itself refuses a stream that is cut off.
+The header is read here and bound by name; gzip objects are looked at and unpacked by `gzip_objects`.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import struct
-import zlib
+
+from isal import igzip
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
+from offgridflow_pipeline.connectors.reading.gzip_objects import DAMAGED, UNREADABLE, engine_source, probed
 from offgridflow_pipeline.connectors.reading.header import TAG_PREFIX, bind, dialect
 from offgridflow_pipeline.connectors.reading.relation import (
     MAXIMUM_LINE_BYTES,
@@ -22,17 +21,12 @@ from offgridflow_pipeline.connectors.reading.relation import (
     ReadLimits,
     Relation,
     json_of,
-    quoted,
 )
 from offgridflow_pipeline.lake import schemas
 
-GZIP_MAGIC = b"\x1f\x8b"
 _HEADER_BYTES = 2**20
-_PROBE_BYTES = 32 * 2**20
-_TRAILER = struct.Struct("<I")
 #: Text that means null: empty, and in FOCUS files the word NULL as a whole field (billing-feeds.md section 3).
 _NULLS = {"cur": "['']", "azure": "['']", "gcp": "['']", "focus": "['', 'NULL']"}
-_DAMAGED = ("the gzip stream is damaged or cut off", "Deliver the object again")
 
 
 def csv_relation(item: LocalObject, table: schemas.Table, limits: ReadLimits) -> Relation:
@@ -41,10 +35,10 @@ def csv_relation(item: LocalObject, table: schemas.Table, limits: ReadLimits) ->
     Raises:
         BillingObjectError: too large, a decompression bomb, damaged, not UTF-8, or a header that cannot be bound.
     """
-    zipped = checked_as_gzip(item, limits)
-    if not zipped:
+    probe = probed(item, limits)
+    if probe is None:
         _refuse_endless_last_row(item)
-    header = bind(_header_row(item, zipped), table, item.source)
+    header = bind(_header_row(item, zipped=probe is not None), table, item.source)
     spoken = dialect(table)
     columns = {name: f"c{position}" for name, position in header.known.items()}
     other = {name: f"c{position}" for name, position in header.other.items()}
@@ -59,11 +53,12 @@ def csv_relation(item: LocalObject, table: schemas.Table, limits: ReadLimits) ->
             if column not in columns
         }
     types = ", ".join(f"'c{position}': 'VARCHAR'" for position in range(len(header.names)))
+    address, compression = engine_source(item, probe)
     read = (
-        f"read_csv({quoted(str(item.path))}, columns = {{{types}}}, auto_detect = false, header = true, "
+        f"read_csv({address}, columns = {{{types}}}, auto_detect = false, header = true, "
         f"delim = ',', quote = '\"', escape = '\"', nullstr = {_NULLS[spoken]}, strict_mode = true, "
         f"null_padding = false, max_line_size = {MAXIMUM_LINE_BYTES}, buffer_size = {2 * MAXIMUM_LINE_BYTES}, "
-        f"compression = '{'gzip' if zipped else 'none'}')"
+        f"compression = '{compression}')"
     )
     return Relation(
         f"SELECT *, row_number() OVER () AS {ROW} FROM {read}",
@@ -73,12 +68,12 @@ def csv_relation(item: LocalObject, table: schemas.Table, limits: ReadLimits) ->
     )
 
 
-def _header_row(item: LocalObject, zipped: bool) -> list[str]:
+def _header_row(item: LocalObject, *, zipped: bool) -> list[str]:
     try:
-        with gzip.open(item.path, "rb") if zipped else item.path.open("rb") as stream:
+        with igzip.open(item.path, "rb") if zipped else item.path.open("rb") as stream:
             head = stream.read(_HEADER_BYTES)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise BillingObjectError(item.source, *_DAMAGED) from None
+    except UNREADABLE:
+        raise BillingObjectError(item.source, *DAMAGED) from None
     line_end = head.find(b"\n", _last_quote_of_header(head))
     try:
         text = head[: line_end + 1 or None].decode("utf-8-sig")
@@ -110,54 +105,4 @@ def _refuse_endless_last_row(item: LocalObject) -> None:
     if len(tail) > MAXIMUM_LINE_BYTES and b"\n" not in tail[:-1]:
         raise BillingObjectError(
             item.source, f"the last row is longer than {MAXIMUM_LINE_BYTES} bytes", "Remove the oversized cell"
-        )
-
-
-def checked_as_gzip(item: LocalObject, limits: ReadLimits) -> bool:
-    """Whether the object is a gzip stream, from its first bytes; shared with JSON objects.
-
-    Raises:
-        BillingObjectError: larger than the limits, unpacked or as it is.
-    """
-    with item.path.open("rb") as stream:
-        zipped = stream.read(2) == GZIP_MAGIC
-    size = item.path.stat().st_size
-    if zipped:
-        _refuse_gzip_bomb(item, size, limits)
-    elif size > limits.maximum_bytes:
-        raise BillingObjectError(item.source, f"it has {size:,} bytes", "Split the export into smaller files")
-    return zipped
-
-
-def _refuse_gzip_bomb(item: LocalObject, size: int, limits: ReadLimits) -> None:
-    """Refuse by the ratio of the first megabytes and by the trailer's size modulo 2^32 (RFC 1952)."""
-    with item.path.open("rb") as stream:
-        stream.seek(max(0, size - _TRAILER.size))
-        trailer = stream.read()
-        stream.seek(0)
-        probe = zlib.decompressobj(31)
-        eaten = made = 0
-        try:
-            while made < _PROBE_BYTES and not probe.eof and (chunk := stream.read(2**16)):
-                made += len(probe.decompress(chunk, _PROBE_BYTES))
-                eaten += len(chunk) - len(probe.unconsumed_tail)
-        except zlib.error:
-            raise BillingObjectError(item.source, *_DAMAGED) from None
-    if len(trailer) < _TRAILER.size or not eaten:
-        raise BillingObjectError(item.source, *_DAMAGED)
-    stated = _TRAILER.unpack(trailer)[0]
-    if stated > size * limits.maximum_ratio >= made:  # a cut-off file ends with any four bytes
-        raise BillingObjectError(
-            item.source,
-            f"its trailer states {stated:,} bytes for {size:,}: the gzip stream is damaged or cut off, or a "
-            "decompression bomb",
-            "Deliver the object again",
-        )
-    ratio = made / eaten
-    if ratio > limits.maximum_ratio or ratio * size > limits.maximum_bytes or stated > limits.maximum_bytes:
-        raise BillingObjectError(
-            item.source,
-            f"it unpacks to about {ratio:,.0f} times its {size:,} bytes, refused as a decompression bomb",
-            "Check where it came from; raise OFFGRIDFLOW_MAXIMUM_COMPRESSION_RATIO or "
-            "OFFGRIDFLOW_MAXIMUM_OBJECT_BYTES only for a trusted source",
         )

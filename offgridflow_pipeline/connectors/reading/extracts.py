@@ -16,6 +16,7 @@ from offgridflow_pipeline.connectors.errors import BillingObjectError
 from offgridflow_pipeline.connectors.reading.charge_dates import usage_date
 from offgridflow_pipeline.connectors.reading.csv_objects import csv_relation
 from offgridflow_pipeline.connectors.reading.gcp_lists import checked_credits, with_json_lists
+from offgridflow_pipeline.connectors.reading.gzip_objects import SCHEME, register
 from offgridflow_pipeline.connectors.reading.header import SOURCE_COLUMNS, dialect
 from offgridflow_pipeline.connectors.reading.json_objects import is_json, json_relation
 from offgridflow_pipeline.connectors.reading.parquet_objects import PARQUET_MAGIC, parquet_relation
@@ -113,6 +114,8 @@ def extract(
     if not selects:
         return engine.register(table.name, table.arrow_schema.empty_table())
     rows = " UNION ALL ".join(selects)
+    if f"{SCHEME}://" in rows:
+        register(engine)
     if len(selects) > _READERS:
         # A window over all rows makes the engine read one object after the other, not all at once.
         columns = ", ".join(identifier(column) for column in table.column_names)

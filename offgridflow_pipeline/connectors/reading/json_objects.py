@@ -6,15 +6,15 @@ the text a CSV would hold, lists and records stay JSON.
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from isal import igzip
+
 from offgridflow_pipeline.connectors.errors import BillingObjectError
 from offgridflow_pipeline.connectors.feeds import Dialect
-from offgridflow_pipeline.connectors.reading.csv_objects import GZIP_MAGIC, checked_as_gzip
+from offgridflow_pipeline.connectors.reading.gzip_objects import MAGIC, UNREADABLE, probed
 from offgridflow_pipeline.connectors.reading.header import bind, dialect
 from offgridflow_pipeline.connectors.reading.relation import ROW, LocalObject, ReadLimits, Relation, quoted
 from offgridflow_pipeline.lake import schemas
@@ -25,11 +25,11 @@ _STRUCTURE_MEMORY = "256MiB"
 def is_json(item: LocalObject) -> bool:
     """Whether the object's text begins with a brace; no CSV header does."""
     with item.path.open("rb") as stream:
-        zipped = stream.read(2) == GZIP_MAGIC
+        zipped = stream.read(len(MAGIC)) == MAGIC
     try:
-        with gzip.open(item.path, "rb") if zipped else item.path.open("rb") as stream:
+        with igzip.open(item.path, "rb") if zipped else item.path.open("rb") as stream:
             return stream.read(1) == b"{"
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+    except UNREADABLE:
         return False  # the CSV reader says what is wrong with it
 
 
@@ -39,7 +39,7 @@ def json_relation(item: LocalObject, table: schemas.Table, limits: ReadLimits) -
     Raises:
         BillingObjectError: too large, a decompression bomb, not JSON, or members that cannot be bound.
     """
-    zipped = checked_as_gzip(item, limits)
+    zipped = probed(item, limits) is not None
     read = f"read_ndjson_objects({quoted(str(item.path))}, compression = '{'gzip' if zipped else 'none'}')"
     fields = list(_fields(_structure(item, read), dialect(table)))
     header = bind([name for name, _ in fields], table, item.source)
