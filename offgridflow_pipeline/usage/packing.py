@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     import ibis.expr.types as ir
 
-KIND = "_kind"
+KIND = "_kind_of_line"
 _QUANTITY = "x_NormQuantity"
-#: Extract columns with few distinct combinations; a feed without them packs the usage key alone.
+#: Extract columns with few distinct combinations: what was used, in which unit and where.
 _TELLING: dict[Dialect, frozenset[str]] = {
     "cur": frozenset(
         {
@@ -34,6 +34,29 @@ _TELLING: dict[Dialect, frozenset[str]] = {
             "line_item_product_code", "line_item_usage_type", "pricing_unit", "product_gpu", "product_instance_type",
             "product_memory", "product_product_family", "product_product_name", "product_region",
             "product_region_code", "product_vcpu",
+        }
+    ),
+    "azure": frozenset(
+        {
+            "AdditionalInfo", "ChargeType", "ConsumedService", "MeterCategory", "MeterName", "MeterRegion",
+            "MeterSubCategory", "PublisherName", "PublisherType", "ResourceLocation", "ResourceType", "UnitOfMeasure",
+        }
+    ),
+    "gcp": frozenset(
+        {
+            "adjustment_info_type", "cost_type", "location_location", "location_region", "service_description",
+            "service_id", "sku_description", "system_labels", "transaction_type", "usage_unit",
+        }
+    ),
+    "focus": frozenset(
+        {
+            "AvailabilityZone", "CapacityReservationStatus", "ChargeCategory", "ChargeClass", "ChargeDescription",
+            "ChargeSubcategory", "CommitmentDiscountStatus", "ConsumedUnit", "HostProviderName", "InvoiceIssuerName",
+            "PricingUnit", "PublisherName", "RegionId", "RegionName", "ResourceType", "ServiceName",
+            "ServiceProviderName", "SkuMeter", "SkuPriceDetails", "feed", "x_CostType", "x_Location", "x_Operation",
+            "x_PricingUnitDescription", "x_ResourceType", "x_ServiceCode", "x_ServiceId", "x_SkuDetails",
+            "x_SkuMeterCategory", "x_SkuMeterName", "x_SkuMeterSubcategory", "x_SkuServiceFamily", "x_SystemLabels",
+            "x_UsageType",
         }
     ),
 }  # fmt: skip
@@ -68,7 +91,7 @@ def packing(feed: str, columns: Sequence[str]) -> Packing:
     key = [name for name in key_sources(lines) if name in lines.columns]
     known = [name for name in dict.fromkeys((*columns, *key, *FACTORS, BILLED)) if name in lines.columns]
     sources = {name: source_columns(lines, name) for name in known}
-    told = {name for name, found in sources.items() if found <= _TELLING.get(dialect, frozenset())}
+    told = {name for name, found in sources.items() if found <= _TELLING[dialect]}
     late = _QUANTITY in columns and told.issuperset(FACTORS)
     wanted = [name for name in columns if not (late and name == _QUANTITY)]
     by_kind = [*(name for name in (*wanted, *key) if name in told), *(FACTORS if late else ())]

@@ -23,7 +23,10 @@ def pruned(table: ir.Table) -> ir.Table:
 def pruned_over(table: ir.Table, source: ir.Table, carried: Sequence[str]) -> ir.Table:
     """As `pruned`, over `source` in place of the table at the bottom, with the `carried` columns of `source` added.
 
-    `source` needs the columns that `source_columns` names; no projection may have a column named as a carried one.
+    `source` needs the columns that `source_columns` names.
+
+    Raises:
+        ValueError: a projection has a column named as a carried one.
     """
     return _pruned(table.op(), None, source.op(), carried).to_expr()
 
@@ -40,6 +43,8 @@ def source_columns(table: ir.Table, column: str) -> frozenset[str]:
 def _pruned(node: Any, wanted: Collection[str] | None, source: Any, carried: Sequence[str]) -> Any:
     if not isinstance(node, ops.Project):
         return node if source is None else source
+    if taken := node.values.keys() & set(carried):
+        raise ValueError(f"Carried columns {sorted(taken)} are columns of a projection too: rename them.")
     values = {name: value for name, value in node.values.items() if wanted is None or name in wanted}
     fields = _fields(values.values())
     used = {field.name for field in fields}

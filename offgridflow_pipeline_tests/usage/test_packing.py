@@ -11,7 +11,9 @@ from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline.usage.keys import KEY_TEXT, key_columns
 from offgridflow_pipeline.usage.normalise import usage_lines
 from offgridflow_pipeline.usage.packing import KIND, kinds, packed_lines, packing, typical_lines, unpacked_lines
+from offgridflow_pipeline_tests.connectors.azure_bills import ea_row
 from offgridflow_pipeline_tests.connectors.bills import cur_row, extracted, focus_row, write_bill
+from offgridflow_pipeline_tests.connectors.gcp_bills import as_text, credit, gcp_row
 
 COLUMNS = ("usage_date", "SubAccountId", "ServiceName", "RegionId", "BilledCost", "x_NormQuantity", "x_SourceRow")
 ROWS = {
@@ -23,11 +25,42 @@ ROWS = {
         cur_row(pricing__unit="Lambda-GB-Second", lineItem__UsageAmount="12345.6789"),
         cur_row(pricing__unit="parsecs"),
     ],
-    "focus": [focus_row(), focus_row(ChargeCategory="Tax"), focus_row(ConsumedUnit="GB-Seconds")],
+    "azure_actual": [
+        ea_row(),
+        ea_row(Quantity="0"),
+        ea_row(Quantity="0.1", UnitOfMeasure="10K", MeterCategory="Storage", AdditionalInfo=""),
+        ea_row(Quantity="-2", ResourceId=ea_row()["ResourceId"].lower().replace("virtualmachines", "disks")),
+        ea_row(ChargeType="UnusedReservation", ReservationId="9A3B"),
+        ea_row(PublisherType="Marketplace", PublisherName="A Vendor"),
+        ea_row(UnitOfMeasure="parsecs", ResourceLocation="", MeterRegion="EU North"),
+    ],
+    "gcp_detailed": [
+        as_text(gcp_row()),
+        as_text(gcp_row(usage__amount=0.0)),
+        as_text(gcp_row(cost_type="tax", system_labels=[])),
+        as_text(gcp_row(credits=[credit(-0.05)], sku__description="Commitment v1: Cpu")),
+        as_text(gcp_row(usage__unit="byte-seconds", usage__amount=1.2e19, sku__description="Standard Storage")),
+        as_text(gcp_row(usage__unit="byte-seconds", usage__amount=1.2e12, sku__description="Standard Storage")),
+        as_text(gcp_row(resource__global_name="", location__region="")),
+    ],
+    "focus": [
+        focus_row(),
+        focus_row(ChargeCategory="Tax"),
+        focus_row(ConsumedUnit="GB-Seconds"),
+        focus_row(ConsumedQuantity="0"),
+        focus_row(ConsumedQuantity="", PricingQuantity="3", PricingUnit="10K", ListUnitPrice="0.4"),
+        focus_row(
+            ProviderName="AWS", PublisherName="AWS", InvoiceIssuerName="AWS", ChargeDescription="m5.xlarge Linux"
+        ),
+        focus_row(SkuPriceDetails='{"CoreCount":"8","MemorySize":"32 GiB","InstanceType":"Standard_D8s_v5"}'),
+        focus_row(
+            ProviderName="Google", PublisherName="", InvoiceIssuerName="", ChargeDescription="Commitment v1: Cpu"
+        ),
+    ],
 }
 
 
-@pytest.mark.parametrize("feed", ["cur", "focus"])
+@pytest.mark.parametrize("feed", ROWS)
 def test_unpacked_lines_have_the_values_of_usage_lines(engine: Engine, tmp_path: Path, feed: str) -> None:
     rows = extracted(engine, [write_bill(tmp_path / "bill.csv", ROWS[feed])], feed)
     plan = packing(feed, COLUMNS)
@@ -39,6 +72,18 @@ def test_unpacked_lines_have_the_values_of_usage_lines(engine: Engine, tmp_path:
     expected = engine.to_arrow(usage_lines(rows, feed, names)).sort_by("x_SourceRow")
     found = engine.to_arrow(lines.select(names)).sort_by("x_SourceRow")
     assert found.to_pylist() == expected.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("feed", "costly"),
+    [
+        ("azure_actual", {"x_InstanceType", "x_NormUnit", "RegionId", "_divisor"}),
+        ("gcp_detailed", {"x_InstanceType", "x_VCpus", "x_MemoryGiB", "CapacityReservationStatus", "RegionId"}),
+        ("focus", {"x_InstanceType", "x_VCpus", "x_MemoryGiB", "x_GpuCount", "x_Provider", "RegionId"}),
+    ],
+)
+def test_what_is_read_from_packed_texts_is_read_once_per_kind(feed: str, costly: set[str]) -> None:
+    assert costly <= set(packing(feed, COLUMNS).by_kind)
 
 
 def test_rules_of_a_cur_row_run_once_per_kind(engine: Engine, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import pytest
@@ -15,6 +16,7 @@ from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline.usage.keys import key_columns, key_text
 from offgridflow_pipeline.usage.normalise import UnknownFeedError, usage_lines
+from offgridflow_pipeline.usage.pruning import pruned_over
 from offgridflow_pipeline_tests.connectors.bills import cur_row, extracted, focus_row, write_bill
 
 ROWS = {
@@ -75,3 +77,10 @@ def test_an_unknown_feed_is_named(engine: Engine, tmp_path: Path) -> None:
     rows = extracted(engine, [write_bill(tmp_path / "bill.csv", ROWS["cur"])], "cur")
     with pytest.raises(UnknownFeedError, match="'gcp' is unknown: use one of focus, cur2, cur, azure_amortized"):
         usage_lines(rows, "gcp")
+
+
+def test_a_carried_column_that_a_projection_has_too_is_refused() -> None:
+    table = ibis.table({"a": "string", "b": "string"}, name="rows")
+    staged = table.mutate(_kind=table.a.lower())
+    with pytest.raises(ValueError, match="_kind"):
+        pruned_over(staged.select("_kind"), table.mutate(_kind=table.b), ["_kind"])
