@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 KIND = "_kind_of_line"
 _QUANTITY = "x_NormQuantity"
 #: Extract columns with few distinct combinations: what was used, in which unit and where.
-_TELLING: dict[Dialect, frozenset[str]] = {
+TELLING: dict[Dialect, frozenset[str]] = {
     "cur": frozenset(
         {
             "bill_billing_entity", "line_item_availability_zone", "line_item_line_item_type", "line_item_operation",
@@ -39,24 +39,22 @@ _TELLING: dict[Dialect, frozenset[str]] = {
     "azure": frozenset(
         {
             "AdditionalInfo", "ChargeType", "ConsumedService", "MeterCategory", "MeterName", "MeterRegion",
-            "MeterSubCategory", "PublisherName", "PublisherType", "ResourceLocation", "ResourceType", "UnitOfMeasure",
+            "MeterSubCategory", "PublisherName", "PublisherType", "ResourceLocation", "UnitOfMeasure",
         }
     ),
     "gcp": frozenset(
         {
-            "adjustment_info_type", "cost_type", "location_location", "location_region", "service_description",
-            "service_id", "sku_description", "system_labels", "transaction_type", "usage_unit",
+            "cost_type", "location_location", "location_region", "service_description", "service_id",
+            "sku_description", "system_labels", "usage_unit",
         }
     ),
     "focus": frozenset(
         {
-            "AvailabilityZone", "CapacityReservationStatus", "ChargeCategory", "ChargeClass", "ChargeDescription",
-            "ChargeSubcategory", "CommitmentDiscountStatus", "ConsumedUnit", "HostProviderName", "InvoiceIssuerName",
-            "PricingUnit", "PublisherName", "RegionId", "RegionName", "ResourceType", "ServiceName",
-            "ServiceProviderName", "SkuMeter", "SkuPriceDetails", "feed", "x_CostType", "x_Location", "x_Operation",
-            "x_PricingUnitDescription", "x_ResourceType", "x_ServiceCode", "x_ServiceId", "x_SkuDetails",
-            "x_SkuMeterCategory", "x_SkuMeterName", "x_SkuMeterSubcategory", "x_SkuServiceFamily", "x_SystemLabels",
-            "x_UsageType",
+            "AvailabilityZone", "ChargeClass", "ChargeDescription", "ChargeSubcategory", "CommitmentDiscountStatus",
+            "ConsumedUnit", "HostProviderName", "InvoiceIssuerName", "PricingUnit", "PublisherName", "RegionId",
+            "RegionName", "ServiceName", "ServiceProviderName", "SkuMeter", "SkuPriceDetails", "feed", "x_CostType",
+            "x_Location", "x_Operation", "x_ServiceCode", "x_ServiceId", "x_SkuDetails", "x_SkuMeterCategory",
+            "x_SkuMeterName", "x_SkuMeterSubcategory", "x_SkuServiceFamily", "x_SystemLabels", "x_UsageType",
         }
     ),
 }  # fmt: skip
@@ -91,7 +89,7 @@ def packing(feed: str, columns: Sequence[str]) -> Packing:
     key = [name for name in key_sources(lines) if name in lines.columns]
     known = [name for name in dict.fromkeys((*columns, *key, *FACTORS, BILLED)) if name in lines.columns]
     sources = {name: source_columns(lines, name) for name in known}
-    told = {name for name, found in sources.items() if found <= _TELLING[dialect]}
+    told = {name for name, found in sources.items() if found <= TELLING[dialect]}
     late = _QUANTITY in columns and told.issuperset(FACTORS)
     wanted = [name for name in columns if not (late and name == _QUANTITY)]
     by_kind = [*(name for name in (*wanted, *key) if name in told), *(FACTORS if late else ())]

@@ -6,11 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from offgridflow_pipeline.connectors.feeds import FEEDS
 from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.lake.engine import Engine
 from offgridflow_pipeline.usage.keys import KEY_TEXT, key_columns
 from offgridflow_pipeline.usage.normalise import usage_lines
-from offgridflow_pipeline.usage.packing import KIND, kinds, packed_lines, packing, typical_lines, unpacked_lines
+from offgridflow_pipeline.usage.packing import (
+    KIND,
+    TELLING,
+    kinds,
+    packed_lines,
+    packing,
+    typical_lines,
+    unpacked_lines,
+)
 from offgridflow_pipeline_tests.connectors.azure_bills import ea_row
 from offgridflow_pipeline_tests.connectors.bills import cur_row, extracted, focus_row, write_bill
 from offgridflow_pipeline_tests.connectors.gcp_bills import as_text, credit, gcp_row
@@ -84,6 +93,12 @@ def test_unpacked_lines_have_the_values_of_usage_lines(engine: Engine, tmp_path:
 )
 def test_what_is_read_from_packed_texts_is_read_once_per_kind(feed: str, costly: set[str]) -> None:
     assert costly <= set(packing(feed, COLUMNS).by_kind)
+
+
+@pytest.mark.parametrize("feed", ROWS)
+def test_every_telling_column_tells_something(feed: str) -> None:
+    plan = packing(feed, [name for name in schemas.USAGE_LINES.column_names if name != "x_LineId"])
+    assert set(plan.telling) == TELLING[FEEDS[feed].dialect]
 
 
 def test_rules_of_a_cur_row_run_once_per_kind(engine: Engine, tmp_path: Path) -> None:

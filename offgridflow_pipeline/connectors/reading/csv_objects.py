@@ -11,7 +11,14 @@ import io
 from isal import igzip
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
-from offgridflow_pipeline.connectors.reading.gzip_objects import DAMAGED, UNREADABLE, engine_source, probed
+from offgridflow_pipeline.connectors.reading.gzip_objects import (
+    DAMAGED,
+    OVERSIZED,
+    UNREADABLE,
+    LastLine,
+    engine_source,
+    probed,
+)
 from offgridflow_pipeline.connectors.reading.header import TAG_PREFIX, bind, dialect
 from offgridflow_pipeline.connectors.reading.relation import (
     MAXIMUM_LINE_BYTES,
@@ -53,12 +60,12 @@ def csv_relation(item: LocalObject, table: schemas.Table, limits: ReadLimits) ->
             if column not in columns
         }
     types = ", ".join(f"'c{position}': 'VARCHAR'" for position in range(len(header.names)))
-    address, compression = engine_source(item, probe)
+    address = engine_source(item, probe, limits)
     read = (
         f"read_csv({address}, columns = {{{types}}}, auto_detect = false, header = true, "
         f"delim = ',', quote = '\"', escape = '\"', nullstr = {_NULLS[spoken]}, strict_mode = true, "
         f"null_padding = false, max_line_size = {MAXIMUM_LINE_BYTES}, buffer_size = {2 * MAXIMUM_LINE_BYTES}, "
-        f"compression = '{compression}')"
+        "compression = 'none')"
     )
     return Relation(
         f"SELECT *, row_number() OVER () AS {ROW} FROM {read}",
@@ -99,10 +106,9 @@ def _last_quote_of_header(head: bytes) -> int:
 
 def _refuse_endless_last_row(item: LocalObject) -> None:
     """Refuse a last row longer than the engine's buffer: the engine drops it without a word (DuckDB 2.0)."""
+    last_line = LastLine()
     with item.path.open("rb") as stream:
-        stream.seek(max(0, item.path.stat().st_size - MAXIMUM_LINE_BYTES - 1))
-        tail = stream.read()
-    if len(tail) > MAXIMUM_LINE_BYTES and b"\n" not in tail[:-1]:
-        raise BillingObjectError(
-            item.source, f"the last row is longer than {MAXIMUM_LINE_BYTES} bytes", "Remove the oversized cell"
-        )
+        stream.seek(max(0, item.path.stat().st_size - 4 * MAXIMUM_LINE_BYTES))
+        last_line.add(stream.read())
+    if last_line.length > MAXIMUM_LINE_BYTES:
+        raise BillingObjectError(item.source, *OVERSIZED)

@@ -1,8 +1,9 @@
 """Gzip billing objects (RFC 1952): refused when hostile, and unpacked by ISA-L while the engine reads them.
 
 ISA-L takes a third of the time of the engine's own unpacking and checks the checksum, which the engine does not. The
-engine reads such an object as a file of known size. The size is in the trailer of a stream of one member below 4 GiB;
-any other object is unpacked by the engine itself.
+engine reads such an object as a file of known size: the trailer states it for one member below 4 GiB, any other object
+is unpacked once before to count. What goes wrong meanwhile is kept here and asked for when the engine has read: it at
+times goes on after an error of a file (DuckDB 2.0).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from isal import igzip, isal_zlib
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"\x1f\x8b"
 DAMAGED = ("the gzip stream is damaged or cut off", "Deliver the object again")
+OVERSIZED = (f"the row is longer than {MAXIMUM_LINE_BYTES} bytes", "Remove the oversized cell")
 #: What reading an unpacked stream raises when it is damaged or cut off.
 UNREADABLE: tuple[type[Exception], ...] = (EOFError, isal_zlib.error, gzip.BadGzipFile)
 SCHEME = "gunzip"
@@ -33,8 +35,14 @@ _TRAILER = struct.Struct("<I")
 #: A member begins like this: identification, method "deflate", flags whose three highest bits are reserved.
 _MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]", re.DOTALL)
 _MEMBER_BYTES = 4
-#: A quarter of what the trailer's 32 bits can state, since the size behind the probe is only guessed.
-_SURELY_STATED_BYTES = 2**30
+#: Half of what the trailer's 32 bits can state, since the size behind the probe is only guessed.
+_SURELY_STATED_BYTES = 2**31
+#: Bytes that look like a member and fail to unpack, before it is cheaper to unpack everything.
+_CANDIDATES = 16
+_LOOK_BYTES = 2**16
+_UNFINISHED = "it was not read to its end"
+#: Files the engine reads -> what is wrong with them, or that their end was not reached.
+_TROUBLES: dict[Path, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +74,32 @@ def probed(item: LocalObject, limits: ReadLimits) -> Probe | None:
     return _checked_for_bomb(item, size, limits)
 
 
-def engine_source(item: LocalObject, probe: Probe | None) -> tuple[str, str]:
-    """How the engine reads the object's text: SQL literal of its address, and the name of the compression.
+def engine_source(item: LocalObject, probe: Probe | None, limits: ReadLimits) -> str:
+    """SQL literal of the address at which the engine reads the object's plain text.
 
-    An address of `SCHEME` needs `register`.
+    An address of `SCHEME` needs `register`, and `trouble` when it was read.
+
+    Raises:
+        BillingObjectError: damaged, or larger than the limits where only unpacking tells.
     """
     if probe is None:
-        return quoted(str(item.path)), "none"
-    size = item.path.stat().st_size
-    is_stated = probe.unpacked <= stated_size(item.path) and probe.ratio * size <= _SURELY_STATED_BYTES
-    if not is_stated or _may_have_more_members(item.path):
-        return quoted(str(item.path)), "gzip"
-    return quoted(f"{SCHEME}://{item.path}"), "none"
+        return quoted(str(item.path))
+    path = item.path.absolute()
+    _TROUBLES.pop(path, None)
+    stated = stated_size(item.path)
+    is_surely_stated = probe.unpacked <= stated and probe.ratio * item.path.stat().st_size <= _SURELY_STATED_BYTES
+    is_one = is_surely_stated and not _may_have_more_members(item.path)
+    return quoted(f"{SCHEME}://{stated if is_one else _counted_size(item, limits)}{path}")
+
+
+def trouble(item: LocalObject, *, unfinished: bool) -> str | None:
+    """What went wrong while the engine read the object, if anything, in the words of a refusal.
+
+    Args:
+        unfinished: whether it is wrong that the end was not reached: the engine said it had read everything.
+    """
+    found = _TROUBLES.get(item.path.absolute())
+    return None if found == _UNFINISHED and not unfinished else found
 
 
 def register(engine: Engine) -> None:
@@ -93,10 +115,10 @@ def register(engine: Engine) -> None:
         protocol = SCHEME
 
         def open(self, path: str, mode: str = "rb", **_options: Any) -> _UnpackedFile:
-            return _UnpackedFile(_local(path))
+            return _UnpackedFile(*_local(path))
 
         def info(self, path: str, **_options: Any) -> dict[str, Any]:
-            return {"name": path, "size": stated_size(_local(path)), "type": "file"}
+            return {"name": path, "size": _local(path)[1], "type": "file"}
 
         def glob(self, path: str, **_options: Any) -> list[str]:
             return [path]
@@ -113,31 +135,26 @@ def stated_size(path: Path) -> int:
 
 
 class _UnpackedFile:
-    """A gzip file read as what it was made from. Its errors name the file, as the engine's own do.
+    """A gzip file read as what it was made from.
 
     The engine drops a last row that is longer than its buffer without a word (DuckDB 2.0): such a file is refused.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int) -> None:
         self._path = path
-        self._size = stated_size(path)
+        self._size = size
         self._stream = igzip.IGzipFile(path, "rb")
-        self._line_start = 0
+        self._last_line = LastLine()
+        _TROUBLES.setdefault(path, _UNFINISHED)
 
     def read(self, size: int) -> bytes:
         try:
             data: bytes = self._stream.read(size)
-            position = self._stream.tell()
-            # Reading on at the end makes the stream compare checksum and size.
-            is_longer = position >= self._size and bool(self._stream.read(1))
-        except UNREADABLE as error:
-            raise OSError(f"gzip stream of {self._path} damaged or cut off: {error}") from None
-        if is_longer:
-            raise OSError(f"gzip stream of {self._path} damaged: longer than its trailer states")
-        if (line_end := data.rfind(b"\n")) >= 0:
-            self._line_start = position - len(data) + line_end + 1
-        if position >= self._size and position - self._line_start > MAXIMUM_LINE_BYTES:
-            raise OSError(f"Maximum line size of {MAXIMUM_LINE_BYTES} bytes exceeded at the end of {self._path}")
+            self._last_line.add(data)
+            if self._stream.tell() >= self._size:
+                self._finish()
+        except UNREADABLE:
+            self._fail(DAMAGED[0])
         return data
 
     def seek(self, offset: int, whence: int = 0) -> None:
@@ -146,34 +163,83 @@ class _UnpackedFile:
     def close(self) -> None:
         self._stream.close()
 
+    def _finish(self) -> None:
+        # Reading on at the end makes the stream compare checksum and size.
+        if self._stream.read(1):
+            self._fail(DAMAGED[0])
+        if self._last_line.length > MAXIMUM_LINE_BYTES:
+            self._fail(OVERSIZED[0])
+        if _TROUBLES.get(self._path) == _UNFINISHED:
+            del _TROUBLES[self._path]
 
-def _local(address: str) -> Path:
-    return Path(address.removeprefix(f"{SCHEME}://"))
+    def _fail(self, problem: str) -> NoReturn:
+        _TROUBLES[self._path] = problem
+        raise OSError(f"{self._path}: {problem}") from None
+
+
+class LastLine:
+    """Length in bytes of the last line that is not empty, of text given piece by piece."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._since_line_break = 0
+
+    def add(self, data: bytes) -> None:
+        """The next piece of the text."""
+        end = len(data)
+        while end and data[end - 1] in b"\r\n":
+            end -= 1
+        if end:
+            start = data.rfind(b"\n", 0, end) + 1
+            self.length = end - start + (0 if start else self._since_line_break)
+        begun = data.rfind(b"\n") + 1
+        self._since_line_break = len(data) - begun + (0 if begun else self._since_line_break)
+
+
+def _local(address: str) -> tuple[Path, int]:
+    """Path and unpacked size of an address of `SCHEME`."""
+    size, slash, path = address.removeprefix(f"{SCHEME}://").partition("/")
+    return Path(slash + path), int(size)
+
+
+def _counted_size(item: LocalObject, limits: ReadLimits) -> int:
+    """Unpacked size of all members, counted; everything else about them is checked by the way."""
+    size = item.path.stat().st_size
+    allowed = min(limits.maximum_bytes, int(limits.maximum_ratio * size))
+    counted = 0
+    try:
+        with igzip.IGzipFile(item.path, "rb") as stream:
+            while piece := stream.read(_CHUNK_BYTES):
+                counted += len(piece)
+                if counted > allowed:
+                    raise _bomb(item, counted / size, size)
+    except UNREADABLE:
+        raise BillingObjectError(item.source, *DAMAGED) from None
+    return counted
 
 
 def _may_have_more_members(path: Path) -> bool:
     """Whether a member may begin behind the first: those bytes may also stand in a member by chance."""
-    with path.open("rb") as stream:
+    failed = 0
+    with path.open("rb") as stream, path.open("rb") as other:
         tail = stream.read(_MEMBER_BYTES)[1:]
         while chunk := stream.read(_CHUNK_BYTES):
-            start = 0
             text = tail + chunk
-            while found := _MEMBER.search(text, start):
-                if _unpacks(path, stream.tell() - len(text) + found.start()):
+            for found in _MEMBER.finditer(text):
+                other.seek(stream.tell() - len(text) + found.start())
+                if failed >= _CANDIDATES or _unpacks(other.read(_LOOK_BYTES)):
                     return True
-                start = found.start() + 1
+                failed += 1
             tail = text[-_MEMBER_BYTES + 1 :]
     return False
 
 
-def _unpacks(path: Path, offset: int) -> bool:
-    """Whether the bytes at the offset unpack, as far as they are looked at: bytes there by chance fail soon."""
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        try:
-            isal_zlib.decompressobj(31).decompress(stream.read(_CHUNK_BYTES))
-        except isal_zlib.error:
-            return False
+def _unpacks(beginning: bytes) -> bool:
+    """Whether the bytes unpack, as far as they are looked at: bytes that are there by chance fail soon."""
+    try:
+        isal_zlib.decompressobj(31).decompress(beginning, _LOOK_BYTES)
+    except isal_zlib.error:
+        return False
     return True
 
 
@@ -201,10 +267,14 @@ def _checked_for_bomb(item: LocalObject, size: int, limits: ReadLimits) -> Probe
     probe = Probe(eaten, made)
     ratio = probe.ratio
     if ratio > limits.maximum_ratio or ratio * size > limits.maximum_bytes or stated > limits.maximum_bytes:
-        raise BillingObjectError(
-            item.source,
-            f"it unpacks to about {ratio:,.0f} times its {size:,} bytes, refused as a decompression bomb",
-            "Check where it came from; raise OFFGRIDFLOW_MAXIMUM_COMPRESSION_RATIO or "
-            "OFFGRIDFLOW_MAXIMUM_OBJECT_BYTES only for a trusted source",
-        )
+        raise _bomb(item, ratio, size)
     return probe
+
+
+def _bomb(item: LocalObject, ratio: float, size: int) -> BillingObjectError:
+    return BillingObjectError(
+        item.source,
+        f"it unpacks to about {ratio:,.0f} times its {size:,} bytes, refused as a decompression bomb",
+        "Check where it came from; raise OFFGRIDFLOW_MAXIMUM_COMPRESSION_RATIO or "
+        "OFFGRIDFLOW_MAXIMUM_OBJECT_BYTES only for a trusted source",
+    )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
+from offgridflow_pipeline.connectors.reading.gzip_objects import OVERSIZED, trouble
 from offgridflow_pipeline.connectors.reading.relation import MAXIMUM_LINE_BYTES, ROW, LocalObject, quoted
 
 _MARKER = "OGF-REFUSED"
@@ -35,16 +36,27 @@ def refusal(item: LocalObject, header: str, value: str, problem: str) -> str:
 
 @contextmanager
 def reading_errors(objects: Sequence[LocalObject]) -> Iterator[None]:
-    """Turn an error of the engine while it reads the objects into a BillingObjectError."""
+    """Turn an error of the engine while it reads all of the objects into a BillingObjectError."""
     import duckdb
 
     try:
         yield
     except (duckdb.Error, OSError) as error:  # an Arrow stream wraps the engine's error as OSError
-        found = _refused(str(error), objects)
+        found = _troubled(objects, unfinished=False) or _refused(str(error), objects)
         if found is None:
             raise
         raise found from None
+    if unseen := _troubled(objects, unfinished=True):
+        raise unseen
+
+
+def _troubled(objects: Sequence[LocalObject], *, unfinished: bool) -> BillingObjectError | None:
+    """The refusal of an object whose reading failed, whatever the engine says of it."""
+    for item in objects:
+        if problem := trouble(item, unfinished=unfinished):
+            cure = OVERSIZED[1] if problem == OVERSIZED[0] else _AGAIN
+            return BillingObjectError(item.source, problem, cure)
+    return None
 
 
 def _refused(text: str, objects: Sequence[LocalObject]) -> BillingObjectError | None:
@@ -57,8 +69,7 @@ def _refused(text: str, objects: Sequence[LocalObject]) -> BillingObjectError | 
         item, row_number = _oversized_row(objects)
         return BillingObjectError(
             item.source if item else _named(text, objects),
-            f"the row is longer than {MAXIMUM_LINE_BYTES} bytes",
-            "Remove the oversized cell",
+            *OVERSIZED,
             row=row_number,
         )
     for pattern, problem, cure in _UNREADABLE:
