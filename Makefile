@@ -21,8 +21,8 @@ test: $(INSTALLED) counterparts  ## Install, run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 counterparts:  ## Servers that some tests talk to: Azure Blob Storage (needs npm), BigQuery, localstripe; without them those tests skip
-	@sh $(COUNTERPARTS)/install_bqemulator.sh > /dev/null || echo "BigQuery emulator not installed: its tests skip"
-	@sh $(COUNTERPARTS)/install_localstripe.sh > /dev/null || echo "localstripe not installed: its tests skip"
+	@sh $(COUNTERPARTS)/install_from_lock.sh bqemulator > /dev/null || echo "BigQuery emulator not installed: its tests skip"
+	@sh $(COUNTERPARTS)/install_from_lock.sh localstripe > /dev/null || echo "localstripe not installed: its tests skip"
 	@if command -v npm > /dev/null; then sh $(COUNTERPARTS)/install_azurite.sh > /dev/null || echo "azurite not installed: its tests skip"; \
 	 else echo "npm not found: tests against azurite skip"; fi
 

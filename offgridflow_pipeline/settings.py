@@ -20,6 +20,8 @@ from offgridflow_pipeline.stated_keys import StatedKeysError, stated_keys
 
 DEVELOPMENT_SECRET = "development-only"  # noqa: S105  refused in production
 MINIMUM_SECRET_LENGTH = 32
+#: API keys that a tenant may have live at once: one for each program that people can keep an eye on.
+LIVE_KEYS = 100
 #: Secret and restricted keys of Stripe's test mode begin so.
 _STRIPE_TEST_KEYS = ("sk_test_", "rk_test_")
 #: A slug that another could go on; no slug holds two dashes in a row.
@@ -87,6 +89,11 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Networks whose X-Forwarded-For is believed, comma-separated CIDR; empty = none.",
+    )
+    maximum_live_keys: int = Field(
+        LIVE_KEYS,
+        ge=1,
+        description="API keys that one tenant may have live at once; a key and its successor count once.",
     )
     maximum_upload_bytes: int = Field(25 * 2**20, description="Largest activity file that may be uploaded.")
     otlp_endpoint: str = Field(

@@ -39,7 +39,7 @@ def shown(limit: int | None) -> str:
 
 def column(plan: Plan) -> list[str]:
     """What the guide says of a plan, from top to bottom."""
-    order = ("datapack", "pdf", "ixbrl", "xbrl")
+    order = ("datapack", "pdf", "workbook", "ixbrl", "xbrl")
     return [
         shown(plan.connections),
         shown(plan.history_days),

@@ -39,7 +39,7 @@ def status(
     with database_command(ready=True) as database:
         standings = _standings(database, tenant)
         inbox = database.external_events
-        counts, oldest, dead = inbox.counts(), inbox.oldest_due(), inbox.newest(["dead"], LISTED)
+        counts, oldest, dead = inbox.counts(), inbox.oldest_due(), inbox.given_up(LISTED)
     if not is_configured(load_settings()):
         typer.echo(_WITHOUT_STRIPE, err=True)
     typer.echo("Inbox: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
@@ -99,6 +99,27 @@ def reconcile() -> None:
             "status`; then `offgridflow billing backfill --since DATE`, or `replay` an event of the customer."
         )
     typer.echo("Billing drift = 0.")
+
+
+@app.command()
+def relink(
+    tenant: Annotated[str, typer.Argument(help="Slug of the tenant.")],
+    customer: Annotated[str, typer.Argument(help="Id of the customer that it is from now on, at Stripe: cus_...")],
+) -> None:
+    """Make a customer the tenant's when the one it has is unknown to our key; plan and state follow at once."""
+    from offgridflow_pipeline.subscriptions.relinking import RelinkError
+    from offgridflow_pipeline.subscriptions.relinking import relink as relinked
+
+    with _stripe() as (database, gateway, settings):
+        try:
+            found = relinked(database, gateway, settings, tenant, customer, datetime.now(UTC))
+        except RelinkError as error:
+            _fail(str(error))
+        (line,) = _standings(database, tenant)
+    typer.echo(f"{tenant} was {found.before or 'no customer'} and is {customer} now.")
+    if found.marked:
+        typer.echo(f"{customer} bore no metadata of ours: tenant, environment and service were written at Stripe.")
+    typer.echo(line)
 
 
 @contextmanager

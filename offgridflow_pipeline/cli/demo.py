@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.demo.tenants import DemoTenant
     from offgridflow_pipeline.settings import Settings
 
-REPORT_SUFFIXES = (".pdf", ".xhtml", ".xbrl", ".zip")
+REPORT_SUFFIXES = (".pdf", ".xhtml", ".xbrl", ".xlsx", ".zip")
 
 
 def demo(
@@ -42,6 +42,8 @@ def demo(
         log = settings.data_dir / "demo" / "run.log"
         typer.echo(f"3/4 Running the main job (log: {log}) ...")
         log.write_text("", encoding="utf-8")
+        # Production anchors the audit log every night; here the reports would have no anchor to name.
+        _launch(environment, log, "The job audit_anchor", "--job", "audit_anchor")
         for tenant in bills.tenants:
             _launch(environment, log, f"The run of {tenant.slug}", tenant.slug, *bills.months)
         typer.echo("4/4 A fourth company subscribes, at a Stripe that exists only here ...")

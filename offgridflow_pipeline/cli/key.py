@@ -48,6 +48,7 @@ def create(
     """Create a key and print it: it is shown this once."""
     from offgridflow_pipeline.identity import api_keys
     from offgridflow_pipeline.identity.permissions import Permission, key_permissions
+    from offgridflow_pipeline.settings import load_settings
 
     known = {str(found): found for found in Permission}
     if unknown := [text for text in permission if text not in known]:
@@ -63,6 +64,7 @@ def create(
             creator=ACTOR,
             creator_permissions=key_permissions(),
             expires_at=datetime.now(UTC) + timedelta(days=days),
+            at_most=load_settings().maximum_live_keys,
         )
     typer.echo(created.text)
     typer.echo(f"Shown this once. Ends {created.row.expires_at:%Y-%m-%d}.", err=True)

@@ -95,15 +95,36 @@ def disable(email: Email) -> None:
 def enable(email: Email) -> None:
     """Let a disabled person sign in again."""
     from offgridflow_pipeline.identity import accounts
-    from offgridflow_pipeline.identity.refusals import not_found
 
     with _people_command("ogf_pipeline") as directory:
-        found = next((row for row in directory.users.directory() if row.email == email.strip().lower()), None)
+        found = accounts.listed(directory, email)
     with _people_command() as database:
-        if found is None:
-            raise not_found()
         accounts.set_status(database, found.user_id, active=True)
     typer.echo(f"Enabled {email}.")
+
+
+@app.command()
+def erase(
+    email: Email,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase a person who asks for it (GDPR, article 17): what names them goes for good, what they did stays."""
+    from offgridflow_pipeline.identity import accounts, erasure
+
+    with _people_command("ogf_pipeline") as directory:
+        found = accounts.listed(directory, email)
+        everywhere = directory.tenants.list(inactive=True)
+    if not yes:
+        typer.confirm(f"Erase {found.email}, {found.display_name}? This cannot be undone", abort=True)
+    # First what the operator's role alone may do: afterwards the address is not known, and staff would be nameless.
+    with _people_command("ogf_pipeline") as operator:
+        if found.platform_role is not None:
+            accounts.set_platform_role(operator, found.user_id, None)
+            typer.echo(f"{found.email} is {found.platform_role} no more.")
+        operator.erasures.payloads(found.email)
+    with _people_command() as database:
+        erasure.erase(database, found.user_id, everywhere)
+    typer.echo(f"Erased; audit logs know the person as user:{found.user_id}.")
 
 
 @app.command("set-password")

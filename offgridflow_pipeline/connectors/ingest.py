@@ -166,6 +166,8 @@ def _commit(
     engine, table, tenant, result = reader.engine, reader.table, reader.tenant, reader.result
     result.lake_version = lake.version(tenant, table.name)
     stored = engine.table(lake.slice(tenant, table.name, list(days), result.lake_version))
+    if not parts and engine.is_known_empty(stored):
+        return  # nothing delivered, nothing stored: most tenants have one or two of the four feeds
     rows = _united(engine, table, parts)
     rows = rows.filter(rows.usage_date.isin(list(days)))
     result.digests = day_digests(engine, rows)
@@ -181,7 +183,7 @@ def _commit(
 
 
 def _united(engine: Engine, table: schemas.Table, parts: Sequence[ir.Table]) -> ir.Table:
-    rows = parts[0] if parts else engine.register(table.name, table.arrow_schema.empty_table())
+    rows = parts[0] if parts else engine.register(table.name, table.no_rows())
     for part in parts[1:]:
         rows = rows.union(part, distinct=False)
     return rows

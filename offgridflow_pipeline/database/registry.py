@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.database.people.audit_log import AuditLog
     from offgridflow_pipeline.database.people.break_glass import BreakGlassGrants
     from offgridflow_pipeline.database.people.credentials import Credentials, SignInFailures
+    from offgridflow_pipeline.database.people.erasures import Erasures
     from offgridflow_pipeline.database.people.invitations import Invitations
     from offgridflow_pipeline.database.people.memberships import Memberships
     from offgridflow_pipeline.database.people.password_resets import PasswordResets
@@ -162,6 +163,13 @@ class Repositories:
         from offgridflow_pipeline.database.people.password_resets import PasswordResets
 
         return PasswordResets(self._database)
+
+    @cached_property
+    def erasures(self) -> Erasures:
+        """What is removed when a person is erased."""
+        from offgridflow_pipeline.database.people.erasures import Erasures
+
+        return Erasures(self._database)
 
     @cached_property
     def break_glass(self) -> BreakGlassGrants:

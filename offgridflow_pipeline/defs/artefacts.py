@@ -19,6 +19,7 @@ MEDIA_TYPES = {
     ".pdf": "application/pdf",
     ".xhtml": "application/xhtml+xml",
     ".xbrl": "application/xml",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     ".zip": "application/zip",
 }
 

@@ -22,13 +22,18 @@ NOT_CONFIGURED = "Stripe is not configured, nobody subscribes here: set STRIPE_S
 BUDGET = timedelta(minutes=4)
 #: Stripe itself tries an event for three days; so far back it is asked for those that did not arrive.
 BACKFILLED = timedelta(days=4)
+#: Events that were given up, as far as a check counts and lists them.
+LISTED = 100
 
 
 @dg.op(
-    description="Consumes the events that are due, in batches; then what time alone changes; then steps of onboarding."
+    out=dg.Out(dg.Nothing),
+    description="Consumes the events that are due, in batches; then what time alone changes; then steps of onboarding.",
 )
-def consume_events(context: dg.OpExecutionContext, platform: Platform) -> None:
-    """Bring every customer to where Stripe and the time say it is."""
+def consume_events(
+    context: dg.OpExecutionContext, platform: Platform
+) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
+    """Bring every customer to where Stripe and the time say it is, and say whether an event is given up by now."""
     from offgridflow_pipeline.subscriptions.consumer import drain
     from offgridflow_pipeline.subscriptions.onboarding import onboard
     from offgridflow_pipeline.subscriptions.passage import pass_time
@@ -38,7 +43,7 @@ def consume_events(context: dg.OpExecutionContext, platform: Platform) -> None:
     trace = trace_context(context.run, settings.trace_sample_rate)
     drained = drain(database, platform.stripe, settings, datetime.now(UTC), budget=BUDGET, traceparent=trace)
     passed = pass_time(database, settings, datetime.now(UTC), platform.stripe)
-    onboarded = onboard(database, settings, datetime.now(UTC))
+    onboarded = onboard(database, settings, datetime.now(UTC), traceparent=trace)
     changed = sorted({change.tenant for change in (*drained.changes, *passed.changes)} | set(onboarded))
     context.add_output_metadata(
         {
@@ -55,8 +60,10 @@ def consume_events(context: dg.OpExecutionContext, platform: Platform) -> None:
     )
     if drained.dead:
         context.log.error(f"Given up: {', '.join(drained.dead)}. `offgridflow billing status` says why.")
+    yield _evaluation(_inbox_verdict(platform))
     if passed.failed:
         raise dg.Failure(f"Could not bring {', '.join(passed.failed)} forward: see the log.", allow_retries=False)
+    yield dg.Output(None)
 
 
 @dg.job(description="Consumes the events of Stripe that are due; asked for by the sensor stripe_inbox.")
@@ -99,6 +106,7 @@ def billing_snapshots(context: dg.AssetExecutionContext, platform: Platform) -> 
             "events": drained.events,
             "failed": drained.failed,
             "postponed": drained.postponed,
+            "dead": len(drained.dead),
             "payloads_forgotten": database.external_events.forget_payloads(),
         }
     )
@@ -131,6 +139,39 @@ def drift(context: dg.AssetCheckExecutionContext, platform: Platform) -> dg.Asse
     if found:
         metadata["findings"] = dg.MetadataValue.md("\n".join(f"- {difference.text}" for difference in found))
     return dg.AssetCheckResult(passed=not found, metadata=metadata)
+
+
+@dg.asset_check(
+    asset=billing_snapshots,
+    description="No event is given up: those that failed ten times are named here until they are replayed. Evaluated "
+    "by every run of billing_events as well.",
+)
+def no_event_given_up(platform: Platform) -> dg.AssetCheckResult:
+    """Name the events that were given up, and why."""
+    return _inbox_verdict(platform)
+
+
+def _inbox_verdict(platform: Platform) -> dg.AssetCheckResult:
+    events = platform.database.external_events.given_up(LISTED)
+    metadata: dict[str, Any] = {"given_up": len(events)}
+    if not events:
+        return dg.AssetCheckResult(passed=True, metadata=metadata)
+    lines = (f"- `{event.external_id}`, {event.event_type}: {event.last_error}" for event in events)
+    metadata["findings"] = dg.MetadataValue.md("\n".join(lines))
+    cure = "Mend what the findings name, then: offgridflow billing replay EVENT_ID (runbook OgfBillingEventsDead)."
+    return dg.AssetCheckResult(passed=False, metadata=metadata, description=cure)
+
+
+def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """The result as an op tells it, which has no asset of its own."""
+    (spec,) = no_event_given_up.check_specs
+    return dg.AssetCheckEvaluation(
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        passed=bool(result.passed),
+        metadata=result.metadata,
+        description=result.description,
+    )
 
 
 billing_reconcile = dg.define_asset_job(

@@ -23,6 +23,7 @@ MONTHLY_ASSETS = (
     "report_ixbrl",
     "report_xbrl",
     "report_pdf",
+    "report_workbook",
     "report_datapack",
     "report_publication",
 )

@@ -56,11 +56,7 @@ def partition_metadata(
     engine: Engine, table: schemas.Table, written: ir.Table, partitions: Sequence[Any]
 ) -> dict[str, dict[str, Any]]:
     """Metadata per partition key (ISO day, or first day of the month), read back from what was written."""
-    column = table.partition
-    if table.name == "ghg_inventory":  # its other rows break the same total down
-        written = written.filter(written.breakdown == "total")
-    summary = written.group_by(column).aggregate(**_aggregates(table, written)).order_by(column)
-    by_partition = {row[column]: row for row in engine.to_arrow(summary).to_pylist()}
+    by_partition = {} if engine.is_known_empty(written) else _sums(engine, table, written)
     found: dict[str, dict[str, Any]] = {}
     for partition in partitions:
         row = by_partition.get(partition, {})
@@ -77,6 +73,15 @@ def partition_metadata(
             metadata["coverage_percent"] = 100.0 * covered / usage if usage else 100.0
         found[key] = metadata
     return found
+
+
+def _sums(engine: Engine, table: schemas.Table, written: ir.Table) -> dict[Any, dict[str, Any]]:
+    """The aggregates of every partition with rows."""
+    column = table.partition
+    if table.name == "ghg_inventory":  # its other rows break the same total down
+        written = written.filter(written.breakdown == "total")
+    summary = written.group_by(column).aggregate(**_aggregates(table, written)).order_by(column)
+    return {row[column]: row for row in engine.to_arrow(summary).to_pylist()}
 
 
 def _metadata_names(table: schemas.Table) -> list[str]:

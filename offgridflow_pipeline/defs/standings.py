@@ -28,6 +28,7 @@ _FORMATS = {
     "report_pdf": Entitlement.PDF,
     "report_ixbrl": Entitlement.IXBRL,
     "report_xbrl": Entitlement.XBRL,
+    "report_workbook": Entitlement.WORKBOOK,
     "report_datapack": Entitlement.DATAPACK,
 }
 

@@ -123,7 +123,7 @@ def _is_known(database: Database) -> bool:
 
 def _buy(database: Database, settings: Settings, world: StripeWorld) -> None:
     """As the billing page does: a Checkout session; then as the buyer does, with a card that pays nothing later."""
-    from offgridflow_pipeline.subscriptions.checkout import start_checkout
+    from offgridflow_pipeline.subscriptions.checkout import Buyer, start_checkout
     from offgridflow_pipeline.subscriptions.gateway import StripeGateway
 
     sidecar = database.connected_as("ogf_api")
@@ -134,8 +134,7 @@ def _buy(database: Database, settings: Settings, world: StripeWorld) -> None:
             settings,
             SUBSCRIBER,
             "pro",
-            email=OWNER,
-            actor="system",
+            Buyer("system", OWNER),
             now=datetime.now(UTC),
         )
     finally:

@@ -19,7 +19,7 @@ from offgridflow_pipeline.identity.visits import Visitor, tell
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
-    from offgridflow_pipeline.database.people.users import PersonRow
+    from offgridflow_pipeline.database.people.users import DirectoryEntry, PersonRow
 
 _PROFILE = {
     "name": ("display_name", profiles.display_name),
@@ -86,6 +86,18 @@ def find(database: Database, email: str) -> PersonRow:
     if person is None:
         raise RefusedError("not_found", f"There is no active user {known}: `offgridflow user list` shows all.")
     return person
+
+
+def listed(database: Database, email: str) -> DirectoryEntry:
+    """The person of the address, active or disabled. `database` is connected as the operator.
+
+    Raises:
+        RefusedError: `not_found`.
+    """
+    found = next((row for row in database.users.directory() if row.email == email.strip().lower()), None)
+    if found is None:
+        raise not_found()
+    return found
 
 
 def set_password(database: Database, user_id: UUID, password: str = "") -> str:

@@ -22,6 +22,7 @@ from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.identity.permissions import Permission, key_permissions
 from offgridflow_pipeline.identity.profiles import display_name
 from offgridflow_pipeline.identity.refusals import RefusedError
+from offgridflow_pipeline.settings import LIVE_KEYS
 
 if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
@@ -50,6 +51,13 @@ class ApiKeyError(ValueError):
     def __init__(self, field_name: str, message: str) -> None:
         super().__init__(message)
         self.field = field_name
+
+
+class TooManyKeysError(ApiKeyError):
+    """The tenant has as many live keys, each with its successor, as it may have; the message says the cure."""
+
+    def __init__(self, live: int) -> None:
+        super().__init__("keys", f"There are {live} live keys, as many as there may be: revoke one that is not used.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +101,24 @@ def create(
     creator: str,
     creator_permissions: Iterable[Permission],
     expires_at: datetime | None = None,
+    at_most: int = LIVE_KEYS,
     ip_hash: str = "",
     request_id: str = "",
 ) -> CreatedKey:
     """A new key of the tenant, audited in the same transaction; `expires_at` is in a year unless given.
 
     Raises:
+        TooManyKeysError: the tenant has `at_most` live keys; a key and its successor are one.
         ApiKeyError: a permission that keys or the creator may not have, an end out of bounds, or a name that is taken.
     """
     name, wanted = _name(name), _allowed(permissions, creator_permissions)
     database.api_keys.hold(tenant)
-    live = [row for row in database.api_keys.list(tenant) if row.name == name and row.live]
-    if live:
+    live = [row for row in database.api_keys.list(tenant) if row.live]
+    if any(row.name == name for row in live):
         raise ApiKeyError("name", f"A live key is called {name!r}: choose another name, or rotate that key.")
+    names = len({row.name for row in live})
+    if names >= at_most:
+        raise TooManyKeysError(names)
     created = _insert(database, tenant, name, wanted, creator, _end(expires_at))
     _audit(database, tenant, Action.KEYS_CREATED, created.row, creator, request_id, ip_hash)
     return created
@@ -122,6 +135,8 @@ def rotate(
     request_id: str = "",
 ) -> CreatedKey:
     """A successor with the key's name, permissions and length of life; the key itself stays until it is revoked.
+
+    It counts towards no limit: a leaked key can always be replaced without a gap, and a name has two live keys at most.
 
     Raises:
         UnknownKeyError: the tenant has no key of that id.

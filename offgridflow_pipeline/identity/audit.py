@@ -29,6 +29,7 @@ class Action(StrEnum):
     STEP_UP = "auth:step_up"
     SECOND_FACTOR_ENROLLED = "auth:second_factor:enrolled"
     SECOND_FACTOR_REMOVED = "auth:second_factor:removed"
+    RECOVERY_CODES_RENEWED = "auth:recovery_codes:renewed"
     TOKEN_ISSUED = "auth:token:issued"  # noqa: S105
     SESSION_REVOKED = "auth:session:revoked"
     TENANT_SWITCHED = "auth:tenant:switched"
@@ -45,6 +46,7 @@ class Action(StrEnum):
     USER_CHANGED = "users:changed"
     USER_DISABLED = "users:disabled"
     USER_ENABLED = "users:enabled"
+    USER_ERASED = "users:erased"
     PLATFORM_ROLE_CHANGED = "users:platform_role:changed"
 
     MEMBER_INVITED = "members:invited"

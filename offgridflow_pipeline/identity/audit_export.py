@@ -35,6 +35,19 @@ class ExportError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class PrintedAnchor:
+    """What a report prints of its anchor, hexadecimal.
+
+    Attributes:
+        root: Merkle root; all chains of that day share it, so alone it tells nothing of whose report it is.
+        event_hash: hash of the last event of the tenant's chain that the anchor covers; no other chain has it.
+    """
+
+    root: str
+    event_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
     """A chain that is as it was written; events after `anchored_seq` no anchor covers yet."""
 
@@ -60,12 +73,15 @@ def check_chains(
     *,
     tenant: str | None = None,
     kept: Mapping[str, Mapping[str, str]] | None = None,
+    printed: PrintedAnchor | None = None,
 ) -> Iterator[Verdict]:
-    """Check the chain of one tenant, or those of the platform and of every tenant there ever was."""
-    slugs = [tenant] if tenant else [PLATFORM_SLUG, *(row.slug for row in database.tenants.list(inactive=True))]
+    """Check the chain of one tenant, or those of the platform and of every tenant there ever was; see `verify`."""
+    slugs = (
+        [tenant] if tenant is not None else [PLATFORM_SLUG, *(row.slug for row in database.tenants.list(inactive=True))]
+    )
     for slug in slugs:
         try:
-            yield Verdict(slug, verify(export_lines(database, slug), keys, kept))
+            yield Verdict(slug, verify(export_lines(database, slug), keys, kept, printed))
         except (ChainFault, ExportError) as error:
             yield Verdict(slug, None, str(error))
 
@@ -115,19 +131,26 @@ def _fields(database: Database, tenant: str) -> Iterator[dict[str, str | int]]:
         after = events[-1].seq
 
 
-def verify(lines: Iterable[bytes], keys: PublicKeys, kept: Mapping[str, Mapping[str, str]] | None = None) -> Verified:
+def verify(
+    lines: Iterable[bytes],
+    keys: PublicKeys,
+    kept: Mapping[str, Mapping[str, str]] | None = None,
+    printed: PrintedAnchor | None = None,
+) -> Verified:
     """Check an export: every event, the head, every anchor, and that the lines are whole.
 
-    `kept` are anchors from write-once storage by date (`anchors.kept`): the export must hold the same.
+    `kept` are anchors from write-once storage by date (`anchors.kept`): the export must hold the same. `printed` is
+    of a report: one of the anchors must have this root and cover this chain up to this event. The name in the first
+    line is a label that no hash covers; what ties an export to a report is `printed`.
 
     Raises:
-        ChainFault: the first event that is not as it was written, or that an anchor contradicts.
+        ChainFault: the first event that is not as it was written, or that an anchor contradicts; none is `printed`.
         ExportError: the lines are no complete export.
     """
     reader = enumerate(lines, start=1)
     number, first = next(reader, (1, b""))
     try:
-        check = _parsed(lambda: _Check.begun(_record(first), keys, kept or {}))
+        check = _parsed(lambda: _Check.begun(_record(first), keys, kept or {}, printed))
     except _UnreadableError:
         raise ExportError("line 1: no export of an audit chain in a format that this release knows.") from None
     check.digest.update(first)
@@ -156,6 +179,7 @@ class _Check:
     exported_at: datetime
     keys: PublicKeys
     kept: Mapping[str, Mapping[str, str]]
+    printed: PrintedAnchor | None
     walk: ChainWalk
     covering: list[tuple[Anchor, AnchorLeaf]] = field(default_factory=list)
     hashes: dict[int, bytes | None] = field(default_factory=dict)
@@ -163,12 +187,18 @@ class _Check:
     ended: bool = False
 
     @classmethod
-    def begun(cls, first: dict[str, Any], keys: PublicKeys, kept: Mapping[str, Mapping[str, str]]) -> _Check:
+    def begun(
+        cls,
+        first: dict[str, Any],
+        keys: PublicKeys,
+        kept: Mapping[str, Mapping[str, str]],
+        printed: PrintedAnchor | None,
+    ) -> _Check:
         if (first["type"], first["format"]) != ("chain", FORMAT):
             raise ValueError("another format")
         stated = ChainHead(UUID(first["tenant_id"]), int(first["seq"]), bytes.fromhex(first["hash"]))
         exported_at = datetime.fromisoformat(first["exported_at"])
-        return cls(stated, exported_at, keys, kept, ChainWalk(str(first["tenant"])))
+        return cls(stated, exported_at, keys, kept, printed, ChainWalk(str(first["tenant"])))
 
     def take(self, record: dict[str, Any], number: int) -> None:
         match record.get("type"):
@@ -215,6 +245,7 @@ class _Check:
                 ) from error
             before = anchor
         self._check_kept()
+        self._check_printed()
 
     def _check_place(self, anchor: Anchor, leaf: AnchorLeaf, before: Anchor | None) -> None:
         if before is not None and anchors.body_of(anchor)["previous"] != anchors.digest_of(before):
@@ -235,6 +266,18 @@ class _Check:
         missing = [day for day in sorted(self.kept) if covered and covered[0] < day < until and day not in covered]
         if missing:
             raise ChainFault(self.walk.tenant, self.walk.seq, f"the kept anchor of {missing[0]} is not in the export.")
+
+    def _check_printed(self) -> None:
+        """An anchor is the printed one, and saw this chain: its leaf was checked against root and events before."""
+        if self.printed is None:
+            return
+        root, event_hash = self.printed.root, self.printed.event_hash
+        heads = [leaf.head for anchor, leaf in self.covering if anchors.body_of(anchor)["root"] == root]
+        if not heads:
+            raise ChainFault(self.walk.tenant, self.walk.seq, f"no anchor up to this one has the root {root}.")
+        if event_hash not in {head.hash.hex() for head in heads}:
+            reason = f"the anchor with the root {root} covers this event, not the one with hash {event_hash}: "
+            raise ChainFault(self.walk.tenant, heads[0].seq, f"{reason}the report is of another log.")
 
 
 _Parsed = TypeVar("_Parsed")

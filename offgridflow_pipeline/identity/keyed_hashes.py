@@ -18,9 +18,9 @@ def keyed_hash(purpose: Purpose, text: str, pepper: bytes) -> bytes:
     return hmac.digest(pepper, f"offgridflow {purpose}\0{text}".encode("utf-8", "surrogatepass"), "sha256")
 
 
-def network_hash(ip: str, pepper: bytes) -> str:
-    """A client's network address as the audit log and sessions keep it: equal addresses look equal, no more."""
-    return keyed_hash("network", ip, pepper).hex()[:32]
+def network_hash(network: str, pepper: bytes) -> str:
+    """A client's network as the audit log and sessions keep it: equal networks look equal, no more."""
+    return keyed_hash("network", network, pepper).hex()[:32]
 
 
 def new_token() -> str:

@@ -1,6 +1,9 @@
 """New passwords: changed by who knows the old one, or reset by mail. Either way every other session ends.
 
 The link works for 30 minutes and once; asking again voids it. Whether an address has an account is never said.
+
+Anybody may ask for anybody's mail: each network has an allowance of its own for an address, and what strangers of
+many networks ask for together is bounded in silence, so that it neither tells anything nor keeps anybody out.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from offgridflow_pipeline.identity import passwords, sessions
 from offgridflow_pipeline.identity.audit import Action
 from offgridflow_pipeline.identity.keyed_hashes import keyed_hash
 from offgridflow_pipeline.identity.profiles import address
+from offgridflow_pipeline.identity.rate_limits import network_of
 from offgridflow_pipeline.identity.refusals import RefusedError, invalid_token, not_found
 from offgridflow_pipeline.identity.visits import notify, now_text, require_rate, tell
 
@@ -24,18 +28,19 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.identity.visits import Means, Visitor
 
 LIFETIME = timedelta(minutes=30)
-PER_DAY = 5
 
 
 def require_request_rate(means: Means, visitor: Visitor, email: str) -> str:
     """Count a request for a reset, whether or not somebody has the address; returns its one spelling.
+
+    Counted for the network of the visitor alone: what strangers elsewhere asked for refuses nobody.
 
     Raises:
         RefusedError: `invalid_address`, `too_many_attempts`.
     """
     known = address(email)
     require_rate(means.rate_limiter, "password_reset.address", visitor.ip)
-    require_rate(means.rate_limiter, "password_reset", known)
+    require_rate(means.rate_limiter, "password_reset", f"{known} {network_of(visitor.ip)}")
     return known
 
 
@@ -46,7 +51,8 @@ def request(means: Means, visitor: Visitor, email: str) -> None:
     """
     with of_address(means.database, email) as (user_id, bound):
         person = bound.users.get(user_id)
-        reset_id = bound.password_resets.request(user_id, LIFETIME, per_day=PER_DAY) if person else None
+        is_mailed = person is not None and _brings_a_mail(means, bound, user_id, visitor)
+        reset_id = bound.password_resets.request(user_id, LIFETIME) if is_mailed else None
         outcome = "success" if reset_id else "unknown_address" if person is None else "too_many"
         target = f"user:{user_id}" if user_id != NOBODY else ""
         tell(bound, PLATFORM_SLUG, NOBODY, Action.PASSWORD_RESET_REQUESTED, visitor, target=target, outcome=outcome)
@@ -84,6 +90,17 @@ def reset(means: Means, visitor: Visitor, token: str, new_password: str) -> None
             bound, PLATFORM_SLUG, user_id, Action.PASSWORD_RESET, visitor, target=f"user:{user_id}",
             details={"sessions_ended": ended},
         )  # fmt: skip
+
+
+def _brings_a_mail(means: Means, bound: Database, user_id: UUID, visitor: Visitor) -> bool:
+    """Whether the request is followed by a mail: always from a network that the person signed in from before.
+
+    All other networks share five mails at once, then one every 15 minutes. While that is used up, a link mailed in
+    the last 15 minutes works for as long again: strangers keep nobody out, and bring about a hundred mails a day.
+    """
+    if bound.sessions.knows_network(user_id, visitor.ip_hash.encode()):
+        return True
+    return means.rate_limiter.refusal("password_reset.elsewhere", str(user_id)) is None
 
 
 def is_good(means: Means, token: str) -> bool:

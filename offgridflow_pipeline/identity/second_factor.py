@@ -17,7 +17,7 @@ import pyotp
 from pydantic import SecretStr
 
 from offgridflow_pipeline.database.scopes import turned_to
-from offgridflow_pipeline.identity import envelope
+from offgridflow_pipeline.identity import envelope, passwords
 from offgridflow_pipeline.identity.audit import Action
 from offgridflow_pipeline.identity.envelope import KeyRing
 from offgridflow_pipeline.identity.keyed_hashes import keyed_hash
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.database.engine import Database
     from offgridflow_pipeline.database.people.credentials import CredentialRow
     from offgridflow_pipeline.database.people.users import PersonRow
+    from offgridflow_pipeline.database.pipeline.connections import SealedSecret
     from offgridflow_pipeline.identity.visits import Means, Visitor
 
 #: How a person showed that they have the second factor.
@@ -89,21 +90,36 @@ def confirm(
     return codes
 
 
-def renew_recovery_codes(means: Means, bound: Database, tenant: str, user_id: UUID, visitor: Visitor) -> list[str]:
-    """New recovery codes in place of the older ones. The caller has asked for a fresh proof.
+def renew_recovery_codes(
+    means: Means, bound: Database, tenant: str, user_id: UUID, session_id: UUID, visitor: Visitor,
+    *, password: str, code: str,
+) -> list[str]:  # fmt: skip
+    """New recovery codes in place of the older ones, for who shows password and authenticator now; shown once.
+
+    A recovery code is no proof here: whoever found one would turn it into eight. The session counts as proved by both
+    factors, the others end.
 
     Raises:
-        RefusedError: `not_enrolled`, the person has no second factor.
+        RefusedError: `not_enrolled`, `invalid_credentials`, `invalid_code`, `too_many_attempts`, `busy`.
     """
-    _, credential = _known(bound, user_id)
+    person, credential = _known(bound, user_id)
     if credential.totp_secret is None:
         raise RefusedError("not_enrolled", "Set up a second factor first.")
+    require_rate(means.rate_limiter, "step_up", str(user_id))
+    if not passwords.verify(credential.password_hash, password):
+        raise RefusedError("invalid_credentials", "The password is wrong.", field="password")
+    require_rate(means.rate_limiter, "second_factor", str(user_id))
+    if not _takes_step(means, bound, user_id, credential.totp_secret, code):
+        raise invalid_code()
     codes = _new_recovery_codes()
     bound.credentials.replace_recovery_codes(user_id, [_hash(user_id, each, means.pepper) for each in codes])
+    bound.sessions.step_up(user_id, session_id, second_factor=True)
+    ended = bound.sessions.revoke_all(user_id, but=session_id)
     tell(
-        bound, tenant, user_id, Action.SECOND_FACTOR_ENROLLED, visitor, target=f"user:{user_id}",
-        details={"recovery_codes": len(codes)},
+        bound, tenant, user_id, Action.RECOVERY_CODES_RENEWED, visitor, target=f"user:{user_id}",
+        details={"recovery_codes": len(codes), "sessions_ended": ended},
     )  # fmt: skip
+    notify_change(bound, person, "recovery_codes_renewed")
     return codes
 
 
@@ -111,11 +127,8 @@ def proof(means: Means, bound: Database, user_id: UUID, credential: CredentialRo
     """What the code is: one of the person's authenticator or recovery codes, not taken before. Takes it."""
     if credential.totp_secret is None:
         return None
-    ring = KeyRing.of(means.settings)
-    secret = envelope.unseal(ring, _place(user_id), credential.totp_secret)
-    step = _step_of(secret, code)
-    if step is not None:
-        return "authenticator" if bound.credentials.use_step(user_id, step) else None
+    if _takes_step(means, bound, user_id, credential.totp_secret, code):
+        return "authenticator"
     if not bound.credentials.use_recovery_code(user_id, _hash(user_id, code, means.pepper)):
         return None
     person, _ = _known(bound, user_id)
@@ -148,7 +161,7 @@ def invalid_code() -> RefusedError:
 
 
 def notify_change(bound: Database, person: PersonRow, change: str) -> None:
-    """Write to the person about their second factor: enrolled, removed, recovery_code_used."""
+    """Write to the person about their second factor: enrolled, removed, recovery_code_used, recovery_codes_renewed."""
     with turned_to(bound, person.user_id) as platform:
         at = now_text()
         notify(platform, person, "second_factor_changed", key=f"{change}:{secrets.token_hex(8)}", at=at, change=change)
@@ -159,6 +172,13 @@ def _known(bound: Database, user_id: UUID) -> tuple[PersonRow, CredentialRow]:
     if person is None or credential is None:
         raise not_found()
     return person, credential
+
+
+def _takes_step(means: Means, bound: Database, user_id: UUID, sealed: SealedSecret, code: str) -> bool:
+    """Whether the code is one of the authenticator, not taken before. Takes it."""
+    secret = envelope.unseal(KeyRing.of(means.settings), _place(user_id), sealed)
+    step = _step_of(secret, code)
+    return step is not None and bound.credentials.use_step(user_id, step)
 
 
 def _step_of(secret: SecretStr, code: str) -> int | None:

@@ -14,6 +14,7 @@ from offgridflow_pipeline.database.engine import PLATFORM_SLUG
 from offgridflow_pipeline.database.scopes import NOBODY, turned_to
 from offgridflow_pipeline.identity.audit import Action, Json, record
 from offgridflow_pipeline.identity.keyed_hashes import network_hash
+from offgridflow_pipeline.identity.rate_limits import network_of
 from offgridflow_pipeline.identity.refusals import RefusedError
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class Visitor:
 
     @property
     def ip_hash(self) -> str:
-        """The address as it is kept."""
-        return network_hash(self.ip, self.pepper) if self.ip else ""
+        """The network as it is kept: one subscriber, as rate limits count it, for IPv6 addresses change by the day."""
+        return network_hash(network_of(self.ip), self.pepper) if self.ip else ""
 
     @property
     def browser(self) -> str:

@@ -1,53 +1,50 @@
 """Form of uploaded activity files (fuel, electricity, travel, spend): is this a table that can be computed from?
 
 Columns are rows of `data/activity_columns.csv`. Every fault has row (as in a spreadsheet, the header is row 1), column,
-message and cure. Nothing is converted or calculated here, and nothing that a file holds is trusted: text is inflated,
-counted and cut off within bounds.
+message and cure. Nothing is calculated here, and nothing that a file holds is trusted: what it unpacks to is counted
+and cut off within bounds.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import zlib
+import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache
-from itertools import chain
 from typing import BinaryIO, Literal, get_args
 
 from offgridflow_pipeline.data_rows import data_rows
+from offgridflow_pipeline.inventory.activity_rows import (
+    MAXIMUM_CELL_LENGTH,
+    MAXIMUM_COLUMNS,
+    MAXIMUM_ROWS,
+    Cell,
+    Fault,
+    Misread,
+    Row,
+    Table,
+    UnreadableError,
+    shown,
+)
+from offgridflow_pipeline.inventory.activity_text import GZIP, text_table
 
 ActivityKind = Literal["fuel", "electricity", "travel", "spend"]
 KINDS: tuple[ActivityKind, ...] = get_args(ActivityKind)
 
-MAXIMUM_TEXT_BYTES = 64 * 2**20
-#: Plain / compressed size; text of real bills stays below 30.
-MAXIMUM_RATIO = 200
-MAXIMUM_ROWS = 100_000
-MAXIMUM_COLUMNS = 50
-MAXIMUM_CELL_LENGTH = 2_000
 #: Faults that are told; the others are counted.
 MAXIMUM_FAULTS = 100
 
-_CHUNK_BYTES = 1 << 16
-_GZIP, _ZIP, _OLE = b"\x1f\x8b", b"PK", b"\xd0\xcf\x11\xe0"
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{1,12})?")
+_ZIP, _OLE = "application/zip", "application/x-ole-storage"
+#: By the letters that a file begins with; anything else is text.
+_MEDIA_TYPES = {b"\x1f\x8b": GZIP, b"PK\x03\x04": _ZIP, b"PK\x05\x06": _ZIP, b"\xd0\xcf\x11\xe0": _OLE}
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,12})?")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong where; `row` 0 means the file as a whole, `column` empty the whole row."""
-
-    row: int
-    column: str
-    message: str
-    cure: str
+#: Joiners, without which Persian and Hindi words and many emoji are others.
+_JOINERS = frozenset("\u200c\u200d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +72,6 @@ class ActivityColumn:
     values: tuple[str, ...]
 
 
-class _UnreadableError(ValueError):
-    """The file is no table; carries the one fault that says so."""
-
-    def __init__(self, message: str, cure: str, row: int = 0, column: str = "") -> None:
-        super().__init__(message)
-        self.fault = Fault(row, column, message, cure)
-
-
 @cache
 def activity_columns(kind: ActivityKind) -> tuple[ActivityColumn, ...]:
     """Columns of the kind, the required ones among them."""
@@ -96,18 +85,31 @@ def activity_columns(kind: ActivityKind) -> tuple[ActivityColumn, ...]:
 
 
 def examine(kind: ActivityKind, file: BinaryIO) -> FileForm:
-    """The form of the file, read from its current position; CSV in UTF-8, plain or gzip."""
+    """The form of the file: CSV in UTF-8, plain or gzip, or a worksheet of an Excel workbook (.xlsx)."""
     start = file.read(4)
-    file.seek(-len(start), io.SEEK_CUR)
-    media_type = "application/gzip" if start.startswith(_GZIP) else "text/csv"
+    file.seek(0)
+    media_type = next((name for letters, name in _MEDIA_TYPES.items() if start.startswith(letters)), "text/csv")
     found = _Findings()
     try:
-        _refuse_other_formats(start)
-        plain = _inflated(file) if start.startswith(_GZIP) else _plain(file)
-        _examine_rows(kind, _lines(plain), found)
-    except _UnreadableError as error:
+        table = _table(kind, media_type, file)
+        media_type, found.sheet = table.media_type, table.sheet
+        _examine_rows(kind, table.rows, found)
+    except UnreadableError as error:
         found.add(error.fault)
     return FileForm(found.rows, media_type, tuple(found.faults), found.more)
+
+
+def _table(kind: ActivityKind, media_type: str, file: BinaryIO) -> Table:
+    if media_type == _OLE:
+        raise UnreadableError(
+            "this is an old workbook (.xls), or one with a password",
+            "open it and save it as an Excel workbook (.xlsx) without a password, or as CSV UTF-8",
+        )
+    if media_type == _ZIP:
+        from offgridflow_pipeline.inventory.activity_workbooks import workbook_table
+
+        return workbook_table(kind, file)
+    return text_table(file, media_type)
 
 
 @dataclass
@@ -115,117 +117,40 @@ class _Findings:
     rows: int = 0
     faults: list[Fault] = field(default_factory=list)
     more: int = 0
+    sheet: str = ""
 
     def add(self, fault: Fault) -> None:
         if len(self.faults) < MAXIMUM_FAULTS:
-            self.faults.append(fault)
+            self.faults.append(replace(fault, sheet=self.sheet))
         else:
             self.more += 1
 
 
-def _refuse_other_formats(start: bytes) -> None:
-    if not start:
-        raise _UnreadableError("the file is empty", "upload a CSV file with a header row")
-    if start.startswith((_ZIP, _OLE)):
-        raise _UnreadableError(
-            "this is a workbook or an archive, not CSV",
-            "open it and save the sheet as CSV UTF-8 (comma delimited), then upload that file",
-        )
-
-
-def _plain(file: BinaryIO) -> Iterator[bytes]:
-    size = 0
-    while chunk := file.read(_CHUNK_BYTES):
-        size += len(chunk)
-        if size > MAXIMUM_TEXT_BYTES:
-            raise _too_large()
-        yield chunk
-
-
-def _inflated(file: BinaryIO) -> Iterator[bytes]:
-    """The text of a gzip file, piece by piece: never more than a chunk is inflated at once."""
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    packed = unpacked = 0
-    while chunk := file.read(_CHUNK_BYTES):
-        packed += len(chunk)
-        while chunk and not inflater.eof:
-            try:
-                text = inflater.decompress(chunk, _CHUNK_BYTES)
-            except zlib.error:
-                raise _UnreadableError("the gzip file is damaged", "compress it again, or upload plain CSV") from None
-            chunk = inflater.unconsumed_tail
-            unpacked += len(text)
-            if unpacked > MAXIMUM_TEXT_BYTES or unpacked > MAXIMUM_RATIO * max(packed, 1024):
-                raise _too_large()
-            yield text
-        if inflater.eof and (inflater.unused_data or file.read(1)):
-            raise _UnreadableError("the gzip file holds several parts", "upload one part, or plain CSV")
-    if not inflater.eof:
-        raise _UnreadableError("the gzip file ends early", "upload it again, or upload plain CSV")
-
-
-def _too_large() -> _UnreadableError:
-    return _UnreadableError(
-        f"the text is larger than {MAXIMUM_TEXT_BYTES // 2**20} MiB, or compressed beyond what bills are",
-        "split the file",
-    )
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Lines of UTF-8 text with their ends, as `csv` takes them."""
-    rest = b""
-    number = 1
-    is_first = True
-    for chunk in chunks:
-        rest += chunk
-        *complete, rest = rest.split(b"\n")
-        if len(rest) > MAXIMUM_COLUMNS * MAXIMUM_CELL_LENGTH:
-            raise _UnreadableError("the line does not end", "save the file as CSV with a line for each row", number)
-        for line in complete:
-            yield _text(line + b"\n", number, is_first=is_first)
-            is_first = False
-            number += 1
-    if rest:
-        yield _text(rest, number, is_first=is_first)
-
-
-def _text(line: bytes, number: int, *, is_first: bool) -> str:
-    try:
-        text = line.decode("utf-8-sig" if is_first else "utf-8")
-    except UnicodeDecodeError:
-        raise _UnreadableError("the text is not UTF-8", "save the file as CSV UTF-8", number) from None
-    if "\0" in text:
-        raise _UnreadableError("the text holds a NUL character: this is no CSV", "save it as CSV UTF-8", number)
-    return text
-
-
-def _examine_rows(kind: ActivityKind, lines: Iterator[str], found: _Findings) -> None:
-    first = next(lines, "")
-    delimiter = max(",;\t", key=first.count)
+def _examine_rows(kind: ActivityKind, rows: Iterator[Row], found: _Findings) -> None:
     periods: dict[tuple[str, str], list[tuple[date, date, int]]] = defaultdict(list)
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip().casefold() for name in next(reader, [])]
-        columns = _columns_of(kind, header, found)
-        if columns is None:
-            return
-        for number, cells in enumerate(reader, start=2):
-            if not any(cell.strip() for cell in cells):
-                continue
-            found.rows += 1
-            if found.rows > MAXIMUM_ROWS:
-                raise _UnreadableError(f"there are more than {MAXIMUM_ROWS:,} rows", "split the file", number)
-            if len(cells) != len(header):
-                message = f"{len(cells)} cells, but the header has {len(header)}"
-                found.add(Fault(number, "", message, "quote cells that hold the delimiter"))
-                continue
-            _examine_row(number, dict(zip(header, cells, strict=True)), columns, found, periods)
-    except csv.Error as error:
-        raise _UnreadableError(f"the quoting is broken ({error})", "close every quote", reader.line_num + 1) from None
+    header = _header(next(rows), found)
+    if header is None or (columns := _columns_of(kind, header, found)) is None:
+        return
+    for row in rows:
+        found.rows += 1
+        if found.rows > MAXIMUM_ROWS:
+            raise UnreadableError(f"there are more than {MAXIMUM_ROWS:,} rows", "split the file", row.number)
+        if row.wrong is not None:
+            found.add(Fault(row.number, "", row.wrong.message, row.wrong.cure))
+        else:
+            _examine_row(row.number, dict(zip(header, row.cells, strict=True)), columns, found, periods)
     if not found.rows:
-        raise _UnreadableError("there is no row below the header", "add the rows")
+        raise UnreadableError("there is no row below the header", "add the rows")
     for fault in _overlaps(periods):
         found.add(fault)
+
+
+def _header(row: Row, found: _Findings) -> list[str] | None:
+    """Names of the columns; None with a fault when one stands for no name."""
+    names = [cell.strip().casefold() for cell in row.cells if not isinstance(cell, Misread)]
+    for wrong in (cell for cell in row.cells if isinstance(cell, Misread)):
+        found.add(Fault(row.number, "", wrong.message, wrong.cure))
+    return names if len(names) == len(row.cells) else None
 
 
 def _columns_of(kind: ActivityKind, header: Sequence[str], found: _Findings) -> Mapping[str, ActivityColumn] | None:
@@ -236,57 +161,69 @@ def _columns_of(kind: ActivityKind, header: Sequence[str], found: _Findings) -> 
         return None
     before = len(found.faults)
     for name in sorted({name for name in header if name and header.count(name) > 1}):
-        found.add(Fault(1, _shown(name), "the column is there twice", "leave one out"))
+        found.add(Fault(1, shown(name), "the column is there twice", "leave one out"))
     for column in known.values():
         if column.is_required and column.name not in header:
             found.add(
                 Fault(1, column.name, "the column is missing", f"a {kind} file has the columns {', '.join(known)}")
             )
-    for name in header:
-        if name not in known:
-            found.add(Fault(1, _shown(name), "the column is not known", f"leave it out; known are {', '.join(known)}"))
+    for number, name in enumerate(header, start=1):
+        if not name:
+            found.add(Fault(1, "", f"column {number} has no name", "write its name into row 1, or leave it out"))
+        elif name not in known:
+            found.add(Fault(1, shown(name), "the column is not known", f"leave it out; known are {', '.join(known)}"))
     return None if len(found.faults) > before else known
 
 
 def _examine_row(
     number: int,
-    cells: Mapping[str, str],
+    cells: Mapping[str, Cell],
     columns: Mapping[str, ActivityColumn],
     found: _Findings,
     periods: dict[tuple[str, str], list[tuple[date, date, int]]],
 ) -> None:
-    is_sound = True
-    for name, raw in cells.items():
-        if (wrong := _cell_fault(columns[name], raw)) is not None:
+    texts: dict[str, str] = {}
+    for name, cell in cells.items():
+        if (wrong := _cell_fault(columns[name], cell)) is not None:
             found.add(Fault(number, name, *wrong))
-            is_sound = False
-    if not is_sound or "period_start" not in cells or "period_end" not in cells:
+        elif isinstance(cell, str):
+            texts[name] = cell.strip()
+    if len(texts) < len(cells) or "period_start" not in texts or "period_end" not in texts:
         return
-    start, end = (date.fromisoformat(cells[name].strip()) for name in ("period_start", "period_end"))
+    start, end = (date.fromisoformat(texts[name]) for name in ("period_start", "period_end"))
     if end < start:
         found.add(Fault(number, "period_end", "the period ends before it begins", "swap the days"))
-    elif meter := cells.get("meter", "").strip():
-        periods[cells["site"].strip(), meter].append((start, end, number))
+    elif meter := texts.get("meter"):
+        periods[texts["site"], meter].append((start, end, number))
 
 
-def _cell_fault(column: ActivityColumn, raw: str) -> tuple[str, str] | None:
+def _cell_fault(column: ActivityColumn, cell: Cell) -> tuple[str, str] | None:
     """Message and cure of what is wrong with a cell; None when it is right."""
-    text = raw.strip(" ")
+    if isinstance(cell, Misread):
+        return cell.message, cell.cure
+    text = cell.strip(" ")
     if len(text) > MAXIMUM_CELL_LENGTH:
         return "the text is too long", f"at most {MAXIMUM_CELL_LENGTH} characters"
     if not text.strip():
         return ("the cell is empty", "fill it") if column.is_required else None
-    if text.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(text):
+    bare = text.strip()
+    if (text.startswith(_FORMULA_STARTS) or bare.startswith(_FORMULA_STARTS)) and not _NUMBER.fullmatch(text):
         return "the cell begins like a formula", "write the value itself, without = + - @ or a tab in front"
-    return _FORMS[column.form](text.strip(), column)
+    return _FORMS[column.form](bare, column)
 
 
 def _text_fault(text: str, _column: ActivityColumn) -> tuple[str, str] | None:
-    return None if text.isprintable() else ("the text holds control characters", "remove them")
+    """Spaces of every width are text; line breaks, direction overrides and what else shows as nothing are none."""
+    wrong = [
+        letter
+        for letter in text
+        if not letter.isprintable() and letter not in _JOINERS and unicodedata.category(letter) != "Zs"
+    ]
+    return (f"the text holds control characters (U+{ord(wrong[0]):04X})", "remove them") if wrong else None
 
 
 def _choice_fault(text: str, column: ActivityColumn) -> tuple[str, str] | None:
-    return None if text in column.values else (f"{_shown(text)} is not known", f"one of {', '.join(column.values)}")
+    return None if text in column.values else (f"{shown(text)} is not known", f"one of {', '.join(column.values)}")
 
 
 def _date_fault(text: str, _column: ActivityColumn) -> tuple[str, str] | None:
@@ -295,7 +232,7 @@ def _date_fault(text: str, _column: ActivityColumn) -> tuple[str, str] | None:
             return None
     except ValueError:
         pass
-    return f"{_shown(text)} is no day", "write it as 2026-10-31"
+    return f"{shown(text)} is no day", "write it as 2026-10-31"
 
 
 def _quantity_fault(text: str, column: ActivityColumn) -> tuple[str, str] | None:
@@ -308,14 +245,14 @@ def _quantity_fault(text: str, column: ActivityColumn) -> tuple[str, str] | None
 def _amount_fault(text: str, _column: ActivityColumn) -> tuple[str, str] | None:
     if _NUMBER.fullmatch(text):
         return None
-    return f"{_shown(text)} is no number", "write it as 1234.56: a point before decimals, no thousands separators"
+    return f"{shown(text)} is no number", "write it as 1234.56: a point before decimals, no thousands separators"
 
 
 def _code_fault(length: int, example: str) -> Callable[[str, ActivityColumn], tuple[str, str] | None]:
     def fault(text: str, _column: ActivityColumn) -> tuple[str, str] | None:
         if len(text) == length and text.isascii() and text.isalpha() and text.isupper():
             return None
-        return f"{_shown(text)} is no code", f"write {length} capital letters, for example {example}"
+        return f"{shown(text)} is no code", f"write {length} capital letters, for example {example}"
 
     return fault
 
@@ -339,14 +276,8 @@ def _overlaps(periods: Mapping[tuple[str, str], list[tuple[date, date, int]]]) -
                 yield Fault(
                     row,
                     "period_start",
-                    f"the period overlaps that of row {number} for the meter {_shown(meter)}",
+                    f"the period overlaps that of row {number} for the meter {shown(meter)}",
                     "a day may be billed once per meter",
                 )
             if end > latest:
                 latest, number = end, row
-
-
-def _shown(text: str) -> str:
-    """A piece of the file for a message: short, printable."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return repr(plain if len(plain) <= 40 else f"{plain[:37]}...")

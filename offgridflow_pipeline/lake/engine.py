@@ -10,18 +10,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import ibis
+import ibis.expr.operations as ops
 import pyarrow as pa
 
 from offgridflow_pipeline.lake import schemas
 
 if TYPE_CHECKING:
+    import ibis.expr.datatypes as dt
     import ibis.expr.types as ir
     import pyarrow.dataset as pds
 
@@ -48,6 +50,9 @@ class Engine:
         self._folder: Path | None = None
         self._connection: ibis.backends.duckdb.Backend | None = None
         self._remote: dict[str, pds.Dataset] = {}
+        self._opened: dict[tuple[object, ...], ir.Table] = {}
+        self._empty: set[ops.Node] = set()
+        self._known_types: dict[str, dt.DataType] = {}
 
     def __enter__(self) -> Engine:
         self._folder = Path(tempfile.mkdtemp(prefix="ogf-engine-", dir=self._parent))
@@ -73,6 +78,8 @@ class Engine:
             self._connection.disconnect()
             self._connection = None
             self._remote.clear()
+            self._opened.clear()
+            self._empty.clear()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -98,35 +105,66 @@ class Engine:
     def table(self, source: Slice) -> ir.Table:
         """The slice as a lazily evaluated table of the declared schema, also when it holds no rows.
 
+        A slice never changes: asked for again, it is the same table.
+
         Raises:
             EngineError: the stored files lack declared columns.
         """
+        key = (source.uri, source.version, source.partitions)
+        if key not in self._opened:
+            self._opened[key] = self._open(source)
+        return self._opened[key]
+
+    def _open(self, source: Slice) -> ir.Table:
         declared = schemas.table(source.dataset)
         files = source.files()
-        name = f"{source.dataset}_{uuid.uuid4().hex[:12]}"
         if not files:
-            return self.register(source.dataset, declared.arrow_schema.empty_table())
+            nothing = self.register(source.dataset, declared.no_rows())
+            self._empty.add(nothing.op())
+            return nothing
+        name = f"{source.dataset}_{uuid.uuid4().hex[:12]}"
         if source.is_local:
             kind = "DATE" if declared.grain == "day" else "VARCHAR"
             listed = ", ".join(_literal(file) for file in files)
-            self.connection.raw_sql(
-                f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{listed}], '
-                f"hive_partitioning = true, hive_types = {{'{declared.partition}': {kind}}}, "
-                "union_by_name = false)"
+            stored = (
+                f"read_parquet([{listed}], hive_partitioning = true, "
+                f"hive_types = {{'{declared.partition}': {kind}}}, union_by_name = false)"
             )
-            opened = self.connection.table(name)
         else:
             # Read on demand, with the columns and filters of the query, not copied into the engine.
             self._remote[name] = source.dataset_reader()
             self.connection.con.register(name, self._remote[name])
-            opened = self.connection.table(name)
-        missing = [name for name in declared.column_names if name not in opened.columns]
-        if missing:
+            stored = f'"{name}"'
+        types = self._types(stored)
+        if missing := [column for column in declared.column_names if column not in types]:
             raise EngineError(
                 f"{source.dataset} of {source.tenant}, version {source.version}, was stored without the columns "
                 f"{', '.join(missing)}: materialise its partitions again."
             )
-        return opened.select(*declared.column_names)
+        if not source.is_local:
+            return self._named(name, types).select(*declared.column_names)
+        # The view has the declared columns: a projection over it would cost every query a node per column.
+        columns = ", ".join(f'"{column}"' for column in declared.column_names)
+        self.connection.raw_sql(f'CREATE VIEW "{name}" AS SELECT {columns} FROM {stored}')
+        return self._named(name, {column: types[column] for column in declared.column_names})
+
+    def _types(self, relation: str) -> dict[str, str]:
+        """Columns of a relation, in order, with their types as DuckDB writes them."""
+        described = self.connection.con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+        return {row[0]: row[1] for row in described}
+
+    def _named(self, name: str, types: Mapping[str, str]) -> ir.Table:
+        """The table or view of that name; what Ibis does itself, but a type is read once and not for every column."""
+        mapper = self.connection.compiler.type_mapper
+        for text in types.values():
+            if text not in self._known_types:
+                self._known_types[text] = mapper.from_string(text)
+        schema = ibis.schema({column: self._known_types[text] for column, text in types.items()})
+        return ops.DatabaseTable(name, schema=schema, source=self.connection, namespace=ops.Namespace()).to_expr()
+
+    def is_known_empty(self, table: ir.Table) -> bool:
+        """Whether the table is a slice without any file; told without a query."""
+        return table.op() in self._empty
 
     def register(self, name: str, data: pa.Table) -> ir.Table:
         """A small Arrow table as an Ibis table, copied into the engine."""
@@ -135,7 +173,7 @@ class Engine:
         connection.register(f"{unique}_source", data)
         connection.execute(f'CREATE TABLE "{unique}" AS SELECT * FROM "{unique}_source"')
         connection.unregister(f"{unique}_source")
-        return self.connection.table(unique)
+        return self._named(unique, self._types(f'"{unique}"'))
 
     def spool(self, expr: ir.Table) -> ir.Table:
         """Evaluate once into a temporary Parquet file, so that the result can be read several times.
@@ -153,7 +191,7 @@ class Engine:
                 "(FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE 122880)"
             )
         self.connection.raw_sql(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet({file})')
-        return self.connection.table(name)
+        return self._named(name, self._types(f'"{name}"'))
 
     def reader(self, expr: ir.Table, table: schemas.Table | None = None) -> pa.RecordBatchReader:
         """Stream the result; with `table`, in its declared column order and types.
@@ -185,11 +223,16 @@ class Engine:
         Raises:
             EngineMemoryError: the memory limit is too small for the query.
         """
+        # What `to_pyarrow` of Ibis does, which imports pandas for it: half a second of every process.
         with self._memory_explained():
-            return self.connection.to_pyarrow(expr)
+            found = self.connection.con.sql(self.connection.compile(expr)).to_arrow_table()
+        wanted = expr.schema().to_pyarrow()
+        return found if found.schema == wanted else _cast(found, wanted)
 
     def has_rows(self, expr: ir.Table) -> bool:
         """Whether the table has any row; reads no more than one."""
+        if self.is_known_empty(expr):
+            return False
         return bool(self.to_arrow(expr.limit(1).select(expr.columns[0])).num_rows)
 
     @contextmanager
@@ -207,6 +250,15 @@ class Engine:
 
 def _literal(path: str) -> str:
     return "'" + path.replace("'", "''") + "'"
+
+
+def _cast(table: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """The table in the types of its expression: DuckDB sums integers to 128 bits, and has no type of nulls."""
+    columns = [
+        pa.nulls(table.num_rows) if pa.types.is_null(field.type) else table.column(field.name).cast(field.type)
+        for field in wanted
+    ]
+    return pa.Table.from_arrays(columns, schema=wanted)
 
 
 def _as_declared(table: schemas.Table, batch: pa.RecordBatch) -> pa.RecordBatch:

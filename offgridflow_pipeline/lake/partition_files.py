@@ -90,14 +90,13 @@ def checked(table: schemas.Table, tenant: str, wanted: Sequence[Partition], batc
     declared = pa.RecordBatch.from_arrays(batch.columns, schema=table.arrow_schema)
     if not batch.num_rows:
         return declared
-    allowed = pa.array(list(wanted), table.arrow_schema.field(table.partition).type)
-    named = pc.unique(batch.column(table.partition))
-    outside = named.filter(pc.invert(pc.is_in(named, value_set=allowed)))
-    if len(outside):
+    # In Python, for it is few values: pyarrow imports pandas before it builds an array of them.
+    named = pc.unique(batch.column(table.partition)).to_pylist()
+    if outside := [partition for partition in named if partition not in wanted]:
         raise LakeWriteError(
             f"{table.name}: rows of {table.partition} {outside[0]} lie outside the replaced partitions: filter them."
         )
-    if not pc.all(pc.equal(batch.column("tenant_id"), tenant)).as_py():
+    if pc.unique(batch.column("tenant_id")).to_pylist() != [tenant]:
         raise LakeWriteError(f"{table.name}: rows of another tenant than {tenant!r} in tenant_id: filter them.")
     return declared
 

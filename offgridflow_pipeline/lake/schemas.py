@@ -64,6 +64,10 @@ class Table:
         """Names in declared order."""
         return tuple(c.name for c in self.columns)
 
+    def no_rows(self) -> pa.Table:
+        """A table without rows; unlike `pa.Schema.empty_table`, it does not import pandas."""
+        return pa.Table.from_batches([], schema=self.arrow_schema)
+
 
 def _texts(meanings: dict[str, str]) -> tuple[Column, ...]:
     return tuple(Column(name, TEXT, meaning) for name, meaning in meanings.items())
@@ -467,9 +471,11 @@ REPORT_FACTS = Table(
         Column("dims", TEXT, "JSON object: neutral axis -> neutral member, keys sorted.", nullable=False),
         Column("value_type", TEXT, "number, text, date or boolean.", nullable=False),
         Column("value", TEXT, "Rounded value as canonical text; null with a reason when not available."),
-        Column("exact_value", TEXT, "Unrounded value as text."),
+        Column(
+            "exact_value", TEXT, "The unrounded sum as text; totals add rounded parts and can differ from it, rounded."
+        ),
         Column("unit", TEXT, "tCO2e, MWh, pure, a currency code, or empty."),
-        Column("decimals", pa.int16(), "Decimal places of value."),
+        Column("decimals", pa.int16(), "Decimal places that value, or the parts it adds up, were rounded to."),
         Column("not_available_reason", TEXT, "Why value is null."),
         Column("is_text_block", pa.bool_(), "Value is a paragraph text.", nullable=False),
         Column("basis_fact_ids", TEXTS, "Facts this one is computed from."),

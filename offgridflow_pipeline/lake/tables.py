@@ -337,5 +337,6 @@ def _add_action(table: schemas.Table, file: PartitionFile) -> Any:
 
 
 def _batches(data: pa.RecordBatchReader | pa.Table) -> Iterator[pa.RecordBatch]:
-    yield pa.RecordBatch.from_pylist([], schema=data.schema)  # so that the schema is checked also without rows
+    # Without rows, so that the schema is checked also when there are none.
+    yield pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in data.schema], schema=data.schema)
     yield from data.to_batches() if isinstance(data, pa.Table) else data

@@ -23,6 +23,9 @@ import pyarrow.parquet as pq
 
 from offgridflow_pipeline.lake import schemas
 from offgridflow_pipeline.reporting.artefact import replacing
+from offgridflow_pipeline.reporting.cited_factors import FACTOR_COLUMNS, cited_factors
+from offgridflow_pipeline.reporting.fact import fact_set
+from offgridflow_pipeline.reporting.trail import trail_line
 from offgridflow_pipeline.reporting.xbrl.taxonomy import ZIP_TIME, taxonomy_package
 
 if TYPE_CHECKING:
@@ -37,14 +40,19 @@ _README = """OffGridFlow data pack
 entity: {name}
 run: {run}
 factor set: {factor_set}, sha256 {sha}
+audit anchor: {anchor}
 
-report_facts     every figure of the report; fact_id is the same in PDF, Inline XBRL and xBRL-XML
+report_facts     every figure of the report; fact_id is the same in PDF, Inline XBRL, xBRL-XML and workbook
 scope_totals     daily sums per account, service and region; each is a sum of emission_lines
 emission_lines   the ledger, one row per billed row: measure = norm_quantity x intensity, half-even at 12 decimals
 factors          every factor and coefficient the ledger cites (factor_ids, coefficient_ids), with its source;
                  values whose terms do not allow redistribution are empty, key and citation stay
 data_dictionary  column, type, unit and meaning of every table
 ogf-ghg.zip      the XBRL taxonomy package of the report
+
+The audit anchor is the newest signed root over the tenant's audit log when the facts were first built. To check it:
+offgridflow audit verify EXPORT --keys KEYS --root ROOT --event-hash HASH
+with root and hash as stated above; the fact text_audit_trail says how to come by the export and the keys.
 
 Tables come as CSV (UTF-8, decimal point, lists joined by blanks) and as Parquet with the same rows.
 Texts are the provider's and the tenant's own, unchanged: import them as text, not as formulas.
@@ -73,7 +81,11 @@ def build_datapack(
         `out`.
     """
     readme = _README.format(
-        name=profile.display_name, run=profile.run_id, factor_set=profile.factor_set_name, sha=factor_set.sha
+        name=profile.display_name,
+        run=profile.run_id,
+        factor_set=profile.factor_set_name,
+        sha=factor_set.sha,
+        anchor=trail_line(fact_set(facts)),
     )
     with (
         replacing(out) as partial,
@@ -88,7 +100,8 @@ def build_datapack(
             keys = dict.fromkeys((declared.partition, *declared.key))
             reader = engine.reader(rows.order_by(list(keys)), declared)
             _put_table(pack, Path(folder), name, declared.arrow_schema, reader)
-        _put(pack, "factors.csv", _factors(engine, tables["emission_lines"], factor_set))
+        factors = cited_factors(engine, tables["emission_lines"], factor_set)
+        _put(pack, "factors.csv", _csv(FACTOR_COLUMNS, factors))
         _put(pack, "data_dictionary.csv", _dictionary(["report_facts", *tables]))
         _put(pack, "ogf-ghg.zip", taxonomy_package())
     return out
@@ -167,41 +180,3 @@ def _dictionary(names: Sequence[str]) -> bytes:
         for column in schemas.table(name).columns
     ]
     return _csv(["table", "column", "type", "unit", "nullable", "meaning"], rows)
-
-
-_FACTOR_COLUMNS = (
-    "factor_uid", "factor_key", "value", "unit", "boundary", "gwp_basis", "valid_from", "valid_to", "known_from",
-    "publisher", "title", "edition", "locator", "licence", "attribution",
-)  # fmt: skip
-
-
-def _factors(engine: Engine, ledger: ir.Table, factor_set: FactorSet) -> bytes:
-    cited: set[str] = set()
-    for column in ("factor_ids", "coefficient_ids"):
-        found = engine.to_arrow(ledger.select(uid=ledger[column].unnest()).distinct())
-        cited |= {uid for uid in found["uid"].to_pylist() if uid}
-    rows = [_factor(factor_set, uid) for uid in cited]
-    rows.sort(key=lambda row: (row["factor_key"], row["factor_uid"]))
-    return _csv(_FACTOR_COLUMNS, rows)
-
-
-def _factor(factor_set: FactorSet, factor_uid: str) -> dict[str, Any]:
-    factor = factor_set.by_uid(factor_uid)
-    source = factor_set.source(factor)
-    return {
-        "factor_uid": factor_uid,
-        "factor_key": factor.factor_key,
-        "value": "" if source.masks_values or factor.value is None else format(factor.value, "f"),
-        "unit": factor.unit,
-        "boundary": factor.boundary,
-        "gwp_basis": factor.gwp_basis,
-        "valid_from": factor.valid_from,
-        "valid_to": factor.valid_to or "",
-        "known_from": factor.known_from,
-        "publisher": source.publisher,
-        "title": source.title,
-        "edition": source.edition,
-        "locator": factor.source_locator,
-        "licence": source.licence,
-        "attribution": source.attribution,
-    }

@@ -7,10 +7,11 @@ modules beside this one; texts come from data/texts. Artefacts print these rows 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal, localcontext
 from functools import cache
 from importlib import resources
+from operator import itemgetter
 from string import Template
 
 import pyarrow as pa
@@ -26,9 +27,13 @@ from offgridflow_pipeline.reporting.statement import (
     MonthInventory,
     Statement,
 )
+from offgridflow_pipeline.reporting.trail import TRAIL_METRICS, TRAIL_TEXT, TrailAnchor, trail_facts
 
 EDITION = "Cloud footprint"
 RUN_METRIC = "run_id"
+#: What tells when the facts were built, not what they say.
+_OF_THE_BUILD = (RUN_METRIC, *TRAIL_METRICS)
+_OF_THE_TRAIL = frozenset((*TRAIL_METRICS, TRAIL_TEXT))
 #: Months before the reported one that a trend shows.
 TREND_MONTHS = 23
 _RESTATEMENTS = {
@@ -44,13 +49,20 @@ class ReportFactsError(ValueError):
     """The inventories do not make one report; the message names the cause and the cure."""
 
 
-def report_facts(inventory: pa.Table, profile: ReportProfile, *, previous: Sequence[pa.Table] = ()) -> pa.Table:
+def report_facts(
+    inventory: pa.Table,
+    profile: ReportProfile,
+    *,
+    previous: Sequence[pa.Table] = (),
+    anchor: TrailAnchor | None = None,
+) -> pa.Table:
     """The facts of one month's report, as rows of `schemas.REPORT_FACTS`.
 
     Args:
         inventory: `ghg_inventory` of the reported month.
         profile: entity and run.
         previous: `ghg_inventory` of earlier months, any order; empty tables are skipped.
+        anchor: the newest anchor that covers the tenant's audit log, None before the first.
 
     Raises:
         ReportFactsError: no inventory rows, another tenant, or a month stated twice or not before the
@@ -68,16 +80,20 @@ def report_facts(inventory: pa.Table, profile: ReportProfile, *, previous: Seque
         *breakdown_facts(month, statement, profile.mass_decimals),
         *quality_facts(month),
         *_texts(month, profile),
+        *trail_facts(*month.days, anchor),
     ]
     return FactSet(facts).table(profile.tenant)
 
 
 def unchanged_since(earlier: pa.Table, rows: pa.Table) -> bool:
-    """Whether the facts say what the earlier ones said, but for the run that built them.
+    """Whether the facts say what the earlier ones said, but for the run and the audit anchor they were built at.
 
-    Built again, they are then the same report: the earlier rows stand, and with them every artefact's bytes.
+    Built again, they are then the same report: the earlier rows stand, and with them every artefact's bytes. The first
+    anchor makes another report, because the earlier one says that there is none. Facts of a release that knew no anchor
+    say nothing of it: they stand too.
     """
-    return _without_run(earlier) == _without_run(rows)
+    unknown = _OF_THE_TRAIL.difference(earlier["metric"].to_pylist())
+    return _compared(earlier) == _compared(rows, but=unknown)
 
 
 def run_of(facts: pa.Table) -> str:
@@ -85,11 +101,15 @@ def run_of(facts: pa.Table) -> str:
     return next((str(row["value"] or "") for row in facts.to_pylist() if row["metric"] == RUN_METRIC), "")
 
 
-def _without_run(facts: pa.Table) -> list[dict[str, object]]:
-    return sorted(
-        ({**row, "value": None} if row["metric"] == RUN_METRIC else row for row in facts.to_pylist()),
-        key=lambda row: str(row["fact_id"]),
-    )
+def _compared(facts: pa.Table, but: Set[str] = frozenset()) -> list[dict[str, object]]:
+    """The rows in order; of what tells when they were built counts whether it is known, not what it is."""
+    rows = sorted((row for row in facts.to_pylist() if row["metric"] not in but), key=itemgetter("sort_order"))
+    # What is left out must not count by the numbers of the rows after it.
+    return [{**row, **_told(row), "sort_order": place} for place, row in enumerate(rows)]
+
+
+def _told(row: Mapping[str, object]) -> dict[str, object]:
+    return {"value": row["value"] is not None} if row["metric"] in _OF_THE_BUILD else {}
 
 
 def tie_out(facts: pa.Table, inventory: pa.Table) -> list[str]:

@@ -14,6 +14,7 @@ from offgridflow_pipeline.reporting.breakdowns import BREAKDOWNS
 from offgridflow_pipeline.reporting.display import NOT_AVAILABLE, member_label, month_name, unit_text
 from offgridflow_pipeline.reporting.fact import REST, ROUNDING, Fact, FactSet, metric
 from offgridflow_pipeline.reporting.quality import DISPOSITIONS, SHARES
+from offgridflow_pipeline.reporting.trail import TRAIL_METRICS
 
 Cell = str | Fact | None
 RowKind = Literal["body", "part", "total", "rounding"]
@@ -256,6 +257,14 @@ def identity_table(facts: FactSet) -> ReportTable:
     )  # fmt: skip
     rows = tuple(TableRow((metric(name).label, facts.get(name))) for name in names)
     return ReportTable("identity", "Report and run", ("", ""), (1.4, 3), rows, text_columns=2)
+
+
+def trail_table(facts: FactSet) -> ReportTable:
+    """The anchor of the audit log, or one row with the reason that there is none."""
+    stated = [fact for name in TRAIL_METRICS if (fact := facts.get(name))]
+    shown = [fact for fact in stated if fact.value is not None] or stated[:1]
+    rows = tuple(TableRow((metric(fact.metric).label, fact)) for fact in shown)
+    return ReportTable("trail", "Anchor of the audit log", ("", ""), (1, 3.4), rows, text_columns=2)
 
 
 def text_facts(facts: FactSet) -> list[Fact]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from offgridflow_pipeline.settings import Settings
     from offgridflow_pipeline.sidecar.entrance.authorization import Authorization
     from offgridflow_pipeline.sidecar.entrance.caller import Caller
-    from offgridflow_pipeline.sidecar.services import Services
+    from offgridflow_pipeline.subscriptions.checkout import Buyer
 
 log = logging.getLogger("offgridflow.sidecar")
 #: Statuses of a subscription that goes on: it is changed at Stripe, a second one is not bought.
@@ -110,7 +110,7 @@ def account(caller: Caller, settings: Settings, now: datetime) -> Account:
     )
 
 
-def begin_checkout(services: Services, caller: Caller, plan: str) -> str:
+def begin_checkout(auth: Authorization, caller: Caller, plan: str) -> str:
     """Address of Stripe's page on which the plan is bought; one is open at a time, so that nobody buys twice.
 
     `caller`'s transaction has ended.
@@ -123,14 +123,14 @@ def begin_checkout(services: Services, caller: Caller, plan: str) -> str:
     wanted = next((known.name for known in subscribable() if known.name == plan), None)
     if wanted is None:
         raise Problem(409, "plan_not_for_sale", "There is no such plan.")
+    services, buyer = auth.services, _buyer(auth, caller)
     with _stripe_told():
         return start_checkout(
-            services.database, services.stripe, services.settings, caller.tenant, wanted, email=caller.email,
-            actor=caller.principal, now=datetime.now(UTC),
-        )  # fmt: skip
+            services.database, services.stripe, services.settings, caller.tenant, wanted, buyer, now=datetime.now(UTC)
+        )
 
 
-def begin_portal(services: Services, caller: Caller, *, attempt: str) -> str:
+def begin_portal(auth: Authorization, caller: Caller) -> str:
     """Address of Stripe's page with cards, invoices and the subscription; `caller`'s transaction has ended.
 
     Raises:
@@ -138,11 +138,9 @@ def begin_portal(services: Services, caller: Caller, *, attempt: str) -> str:
     """
     from offgridflow_pipeline.subscriptions.checkout import open_portal
 
+    services = auth.services
     with _stripe_told():
-        return open_portal(
-            services.database, services.stripe, services.settings, caller.tenant, actor=caller.principal,
-            now=datetime.now(UTC), attempt=attempt,
-        )  # fmt: skip
+        return open_portal(services.database, services.stripe, services.settings, caller.tenant, _buyer(auth, caller))
 
 
 def close(auth: Authorization, caller: Caller, *, confirmed: str) -> datetime:
@@ -179,6 +177,12 @@ def close(auth: Authorization, caller: Caller, *, confirmed: str) -> datetime:
             **trail(auth.request),
         )
     return now
+
+
+def _buyer(auth: Authorization, caller: Caller) -> Buyer:
+    from offgridflow_pipeline.subscriptions.checkout import Buyer
+
+    return Buyer(caller.principal, caller.email, **trail(auth.request))
 
 
 @contextmanager

@@ -140,13 +140,14 @@ def _kept(
     fetched_at: datetime,
     disputes: frozenset[str],
 ) -> Snapshot:
-    """Keep the newest snapshot; returns it. New disputes are noted in the audit log."""
+    """Keep the newest snapshot of the tenant's customer; returns it. New disputes are noted in the audit log."""
     stored = None if row.snapshot is None else Snapshot.of(row.snapshot)
-    is_newest = row.fetched_at is None or row.fetched_at <= fetched_at
+    at = fetched_at if row.fetched_at is None else max(row.fetched_at, fetched_at)
+    # What the customer before said is history, even when it was fetched later than this.
+    is_newest = at == fetched_at or (stored is not None and stored.customer_id != snapshot.customer_id)
     newest = snapshot.after(stored) if is_newest or stored is None else stored
     known = frozenset(stored.disputes if stored else ())
     newest = newest.model_copy(update={"disputes": tuple(sorted(known | disputes))})
-    at = fetched_at if is_newest or row.fetched_at is None else row.fetched_at
     bound.subscriptions.keep(tenant, newest.document(), at)
     for dispute in sorted(disputes - known):
         record(bound, tenant, Action.BILLING_DISPUTE_OPENED, actor="system", target=dispute)

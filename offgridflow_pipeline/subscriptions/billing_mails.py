@@ -53,8 +53,7 @@ def timed_mails(derived: Derived, now: datetime) -> Iterator[BillingMail]:
             {"restricted_at": derived.since + GRACE, "invoice_url": subscription.open_invoice_url, "day": day},
         )
     end = subscription.trial_end
-    goes_on = subscription.cancel_at is None or (end is not None and subscription.cancel_at > end)
-    if derived.state == "trial" and end is not None and goes_on and end - TRIAL_NOTICE <= now < end:
+    if derived.state == "trial" and end is not None and subscription.renews and end - TRIAL_NOTICE <= now < end:
         yield BillingMail("trial_ending", f"{subscription.subscription_id}:{end.isoformat()}", {"trial_end": end})
 
 

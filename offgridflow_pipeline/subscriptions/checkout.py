@@ -7,6 +7,8 @@ transaction that others wait for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -33,22 +35,33 @@ class CheckoutError(ValueError):
         self.code = code
 
 
+@dataclass(frozen=True, slots=True)
+class Buyer:
+    """Who asks for a page, as the audit log names them, and the request that it is asked with.
+
+    `email`: to whom Stripe writes; a new customer has it.
+    """
+
+    principal: str
+    email: str = ""
+    request_id: str = ""
+    ip_hash: str = ""
+
+
 def start_checkout(
     database: Database,
     gateway: StripeGateway,
     settings: Settings,
     tenant: str,
     plan: PlanName,
+    buyer: Buyer,
     *,
-    email: str,
-    actor: str,
     now: datetime,
-    attempt: str = "",
 ) -> str:
     """Address of the page on which the tenant subscribes to the plan.
 
-    `email`: of the person who buys, to whom Stripe writes. While the page is open it stays the same one, also for a
-    double click (`attempt`, or the hour), and the only one: pages of other plans are closed, so that nobody pays twice.
+    While the page is open it stays the same one, also for a double click, and the only one: pages of other plans are
+    closed, so that nobody pays twice.
 
     Raises:
         CheckoutError: the plan is not for sale, or a subscription goes on that is changed in the portal instead.
@@ -57,11 +70,11 @@ def start_checkout(
     price = prices(settings).get(plan)
     if price is None:
         raise CheckoutError("plan_not_for_sale", f"The {plan} plan cannot be bought here: ask us for an offer.")
-    customer_id = _customer(database, gateway, tenant, email, actor)
     row = database.subscriptions.get(tenant)
+    customer_id = row.customer_id if row else _made(database, gateway, tenant, buyer)
     snapshot = gateway.snapshot(customer_id).after(Snapshot.of(row.snapshot) if row and row.snapshot else None)
     if snapshot.deleted:
-        customer_id = _made(database, gateway, tenant, email, actor, instead_of=customer_id)
+        customer_id = _made(database, gateway, tenant, buyer, instead_of=customer_id)
         snapshot = gateway.snapshot(customer_id).after(snapshot)
     if any(found.status not in OVER for found in snapshot.subscriptions):
         raise CheckoutError(
@@ -69,13 +82,13 @@ def start_checkout(
         )
     pages = gateway.checkout_pages(customer_id)
     url = next((address for _, bought, address in pages.open if bought == price and address), None)
-    url = url or _page(
-        gateway, settings, tenant, customer_id, price, snapshot, f"{attempt or f'{now:%Y-%m-%dT%H}'}:{pages.ended}"
-    )
+    url = url or _page(gateway, settings, tenant, customer_id, price, snapshot, f"{now:%Y-%m-%dT%H}:{pages.ended}")
     for session_id, _, address in pages.open:
         if address != url:
             gateway.close_checkout(session_id)
-    _note(database, tenant, Action.BILLING_CHECKOUT_STARTED, actor, customer_id, {"plan": plan, "price": price})
+    with database.tenant(tenant) as scope:
+        facts: dict[str, Json] = {"plan": plan, "price": price}
+        _note(database.within(scope), tenant, Action.BILLING_CHECKOUT_STARTED, buyer, customer_id, facts)
     return url
 
 
@@ -105,12 +118,11 @@ def open_portal(
     gateway: StripeGateway,
     settings: Settings,
     tenant: str,
-    *,
-    actor: str,
-    now: datetime,
-    attempt: str = "",
+    buyer: Buyer,
 ) -> str:
     """Address of the page on which the tenant pays, changes card or plan, and cancels; short-lived, never stored.
+
+    Each request (its id) gets a page of its own.
 
     Raises:
         CheckoutError: the tenant never was a customer.
@@ -120,8 +132,9 @@ def open_portal(
     if row is None:
         raise CheckoutError("not_subscribed", "There is no subscription yet: choose a plan first.")
     root = settings.public_url.rstrip("/")
-    url = gateway.portal(row.customer_id, return_url=f"{root}/{_BACK}", attempt=attempt or f"{now:%Y-%m-%dT%H:%M}")
-    _note(database, tenant, Action.BILLING_PORTAL_OPENED, actor, row.customer_id, {})
+    url = gateway.portal(row.customer_id, return_url=f"{root}/{_BACK}", attempt=buyer.request_id)
+    with database.tenant(tenant) as scope:
+        _note(database.within(scope), tenant, Action.BILLING_PORTAL_OPENED, buyer, row.customer_id)
     return url
 
 
@@ -136,11 +149,7 @@ def end_subscriptions(database: Database, gateway: StripeGateway, tenant: str) -
     row = database.subscriptions.get(tenant)
     if row is None:
         return 0
-    running = [
-        found.subscription_id
-        for found in gateway.snapshot(row.customer_id).subscriptions
-        if found.status not in OVER and found.cancel_at is None
-    ]
+    running = [found.subscription_id for found in gateway.snapshot(row.customer_id).subscriptions if found.renews]
     for subscription_id in running:
         gateway.cancel_at_period_end(subscription_id)
     for session_id, _, _ in gateway.checkout_pages(row.customer_id).open:
@@ -148,25 +157,16 @@ def end_subscriptions(database: Database, gateway: StripeGateway, tenant: str) -
     return len(running)
 
 
-def _customer(database: Database, gateway: StripeGateway, tenant: str, email: str, actor: str) -> str:
-    """The tenant's customer at Stripe, made and linked where there is none."""
-    if (row := database.subscriptions.get(tenant)) is not None:
-        return row.customer_id
-    return _made(database, gateway, tenant, email, actor)
-
-
-def _made(
-    database: Database, gateway: StripeGateway, tenant: str, email: str, actor: str, *, instead_of: str = ""
-) -> str:
+def _made(database: Database, gateway: StripeGateway, tenant: str, buyer: Buyer, *, instead_of: str = "") -> str:
     """A new customer, linked; or the one that somebody else linked meanwhile."""
     organisation = database.tenants.get(tenant).display_name
-    made = gateway.ensure_customer(tenant, organisation=organisation, email=email, instead_of=instead_of)
-    details: dict[str, Json] = {"instead_of": instead_of} if instead_of else {}
+    made = gateway.ensure_customer(tenant, organisation=organisation, email=buyer.email, instead_of=instead_of)
+    facts = {"instead_of": instead_of} if instead_of else {}
     with database.tenant(tenant) as scope:
         bound = database.within(scope)
         linked = bound.subscriptions.link(tenant, made, instead_of=instead_of)
         if linked == made:
-            record(bound, tenant, Action.BILLING_CUSTOMER_LINKED, actor=actor, target=made, details=details)
+            _note(bound, tenant, Action.BILLING_CUSTOMER_LINKED, buyer, made, facts)
     return linked
 
 
@@ -175,7 +175,20 @@ def _had_one(snapshot: Snapshot) -> bool:
 
 
 def _note(
-    database: Database, tenant: str, action: Action, actor: str, customer_id: str, details: dict[str, str]
+    bound: Database,
+    tenant: str,
+    action: Action,
+    buyer: Buyer,
+    customer_id: str,
+    details: Mapping[str, Json] | None = None,
 ) -> None:
-    with database.tenant(tenant) as scope:
-        record(database.within(scope), tenant, action, actor=actor, target=customer_id, details=details)
+    record(
+        bound,
+        tenant,
+        action,
+        actor=buyer.principal,
+        target=customer_id,
+        request_id=buyer.request_id,
+        ip_hash=buyer.ip_hash,
+        details=details,
+    )

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from offgridflow_pipeline.database.engine import UnknownTenantError
-from offgridflow_pipeline.database.statements import RecordError
+from offgridflow_pipeline.database.statements import RecordError, one_at_a_time
 from offgridflow_pipeline.identity.audit import Action, record
 from offgridflow_pipeline.subscriptions.application import Told, apply
 from offgridflow_pipeline.subscriptions.gateway import (
@@ -209,14 +210,24 @@ def require_ours(settings: Settings, tenant: str, snapshot: Snapshot) -> None:
         raise ForeignEventError(f"The metadata of customer {snapshot.customer_id} is not ours: {', '.join(foreign)}.")
 
 
+@contextmanager
+def linking(database: Database, customer_id: str) -> Iterator[None]:
+    """Hold back others who link the same customer, to whichever tenant: each sees whose it is before it takes it."""
+    with database.platform() as everybody:
+        one_at_a_time(everybody, "customer", customer_id)
+        yield
+
+
 def _link(database: Database, tenant: str, customer_id: str) -> None:
     """Make the customer the tenant's.
 
     Raises:
-        ForeignEventError: there is no such tenant, or it is another customer.
+        ForeignEventError: there is no such tenant, it is another customer, or the customer is another tenant's.
     """
     try:
-        with database.tenant(tenant) as scope:
+        with linking(database, customer_id), database.tenant(tenant) as scope:
+            if (holder := database.subscriptions.tenant_of(customer_id)) not in {None, tenant}:
+                raise ForeignEventError(f"{customer_id} is the customer of {holder} already.")
             bound = database.within(scope)
             before = bound.subscriptions.get(tenant)
             if (linked := bound.subscriptions.link(tenant, customer_id)) != customer_id:

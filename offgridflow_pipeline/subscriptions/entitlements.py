@@ -40,6 +40,7 @@ class Entitlement(StrEnum):
     CHANGES = "changes"
     DATAPACK = "datapack"
     PDF = "pdf"
+    WORKBOOK = "workbook"
     IXBRL = "ixbrl"
     XBRL = "xbrl"
 

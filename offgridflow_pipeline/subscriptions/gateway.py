@@ -159,6 +159,11 @@ class StripeGateway:
             key = self._key(f"customer:{instead_of}" if instead_of else "customer", values)
             return self._client.v1.customers.create(values, {"idempotency_key": key}).id
 
+    def mark_customer(self, customer_id: str, tenant: str) -> None:
+        """Put our marks on a customer that bears none; what else its metadata holds stays."""
+        with _translated():
+            self._client.v1.customers.update(customer_id, {"metadata": {"tenant": tenant, **self.marks}})
+
     def checkout(
         self,
         tenant: str,

@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("offgridflow.billing")
 
 
-def onboard(database: Database, settings: Settings, now: datetime) -> dict[str, Onboarding]:
-    """Take the step that is due for every tenant that is being onboarded; returns the tenants that took one."""
+def onboard(
+    database: Database, settings: Settings, now: datetime, *, traceparent: str | None = None
+) -> dict[str, Onboarding]:
+    """Take the step that is due for every tenant that is being onboarded; returns the tenants that took one.
+
+    `traceparent`: of the run that takes them, for the jobs that are asked for.
+    """
     taken: dict[str, Onboarding] = {}
     for tenant in database.subscriptions.being_onboarded():
         try:
-            step = take_step(database, settings, tenant, now)
+            step = take_step(database, settings, tenant, now, traceparent=traceparent)
         except Exception:
             log.exception("Could not bring the onboarding of %s forward.", tenant)  # the others are not kept waiting
             continue
@@ -40,7 +45,9 @@ def onboard(database: Database, settings: Settings, now: datetime) -> dict[str, 
     return taken
 
 
-def take_step(database: Database, settings: Settings, tenant: str, now: datetime) -> Onboarding | None:
+def take_step(
+    database: Database, settings: Settings, tenant: str, now: datetime, *, traceparent: str | None = None
+) -> Onboarding | None:
     """Take the tenant's next step, if it is due; returns where the tenant is then."""
     with database.tenant(tenant) as scope:
         bound = database.within(scope)
@@ -52,10 +59,11 @@ def take_step(database: Database, settings: Settings, tenant: str, now: datetime
         step: Onboarding | None = None
         match row.onboarding:
             case "due" if bound.connections.list(tenant, paused=False):
-                ask_for_bills(bound, settings, tenant, stands.plan, now.date())
+                ask_for_bills(bound, settings, tenant, stands.plan, now.date(), traceparent=traceparent)
                 step = "reading"
             case "reading" if not bound.jobs.is_open(tenant, "connector_sync", REQUESTED_BY):
-                step = _ask_for_report(bound, settings, tenant, now.date())
+                trace = _trace_of_reading(bound, tenant) or traceparent
+                step = _ask_for_report(bound, settings, tenant, now.date(), trace)
             case "reporting" if not bound.jobs.is_open(tenant, "report_generation", REQUESTED_BY):
                 _tell(bound, tenant, now)
                 step = "done"
@@ -64,7 +72,15 @@ def take_step(database: Database, settings: Settings, tenant: str, now: datetime
     return step
 
 
-def _ask_for_report(bound: Database, settings: Settings, tenant: str, today: date) -> Onboarding:
+def _trace_of_reading(bound: Database, tenant: str) -> str | None:
+    """Trace of the jobs that read the bills: whichever run finds them ended, the report goes on with theirs."""
+    jobs = bound.jobs.list(tenant, limit=100, job_type="connector_sync")
+    return next((job.traceparent for job in jobs if job.requested_by == REQUESTED_BY and job.traceparent), None)
+
+
+def _ask_for_report(
+    bound: Database, settings: Settings, tenant: str, today: date, traceparent: str | None
+) -> Onboarding:
     """Ask for the report of the last complete month; done at once where history begins after it."""
     month = shifted(f"{today:%Y-%m}", -1)
     if first_day(month) < settings.history_start.replace(day=1):
@@ -74,6 +90,7 @@ def _ask_for_report(bound: Database, settings: Settings, tenant: str, today: dat
         job_type="report_generation",
         payload=ReportGeneration(month=month).document(),
         requested_by=REQUESTED_BY,
+        traceparent=traceparent,
     )
     return "reporting"
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PlanName = Literal["free", "basic", "pro", "enterprise", "unlimited"]
 #: Formats a report can be had in, as artefacts name them.
-Format = Literal["datapack", "pdf", "ixbrl", "xbrl"]
+Format = Literal["datapack", "pdf", "workbook", "ixbrl", "xbrl"]
 FORMATS: frozenset[Format] = frozenset(get_args(Format))
 
 

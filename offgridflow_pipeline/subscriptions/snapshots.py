@@ -53,6 +53,13 @@ class SubscriptionFacts(_Fact):
     open_invoices: tuple[OpenInvoice, ...] = ()
 
     @property
+    def renews(self) -> bool:
+        """Whether a period is still to come and to be paid: an end may also be set for one that lies far ahead."""
+        if self.status in OVER:
+            return False
+        return self.cancel_at is None or (self.next_change is not None and self.cancel_at > self.next_change)
+
+    @property
     def past_due_since(self) -> datetime | None:
         """Since when the oldest open invoice waits; None when none is open."""
         return self.open_invoices[0].due_since if self.open_invoices else None

@@ -19,7 +19,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 Source = Literal["requests", "pool", "ledger", "process", "settings", "exporter"]
 
 PROVIDERS = ("aws", "azure", "gcp", "https", "local")
-ARTEFACT_FORMATS = ("pdf", "ixbrl", "xbrl", "datapack")
+ARTEFACT_FORMATS = ("pdf", "ixbrl", "xbrl", "workbook", "datapack")
 #: Every asset check, as `asset.check`; a test holds the list against the definitions.
 CHECKS = tuple(row["check"] for row in data_rows(__file__, "checks.csv"))
 #: States a tenant can be in; a test holds them against the entitlements.

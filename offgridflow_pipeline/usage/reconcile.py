@@ -46,7 +46,7 @@ def differences(extract: ir.Table, lines: ir.Table, feed: str) -> ir.Table:
 
 
 def unexplained(lines: ir.Table) -> ir.Table:
-    """Values that no rule of `data` knows: columns finding, value, currency, rows and cost.
+    """Values that no rule of `data` knows: columns usage_date, finding, value, currency, rows and cost.
 
     Findings: ``unit`` (countable, so later unmapped for its unit), ``line_item_type`` (counted as a fee), and
     ``hours_a_day`` (a machine size billed for more than 24 hours of a day: the quantity may be normalised).
@@ -57,7 +57,9 @@ def unexplained(lines: ir.Table) -> ir.Table:
         _named("hours_a_day", lines.filter(lines.x_UnitRule.contains(OVER_A_DAY)), "x_InstanceType"),
     ]
     every = ibis.union(*found, distinct=False)
-    return every.group_by(["finding", "value", "currency"]).aggregate(rows=every.count(), cost=every.cost.sum())
+    return every.group_by(["usage_date", "finding", "value", "currency"]).aggregate(
+        rows=every.count(), cost=every.cost.sum()
+    )
 
 
 def _unknown_type(lines: ir.Table) -> ir.Value:
@@ -114,5 +116,9 @@ _LINE_TYPES: dict[str, Callable[[], tuple[LineType, ...]]] = {
 
 def _named(finding: str, lines: ir.Table, column: str) -> ir.Table:
     return lines.select(
-        finding=ibis.literal(finding), value=lines[column], currency=lines.BillingCurrency, cost=lines.BilledCost
+        "usage_date",
+        finding=ibis.literal(finding),
+        value=lines[column],
+        currency=lines.BillingCurrency,
+        cost=lines.BilledCost,
     )

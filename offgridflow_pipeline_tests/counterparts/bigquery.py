@@ -1,6 +1,6 @@
 """A BigQuery server for tests: bqemulator in a virtual environment of its own, on free ports.
 
-Installed by ``install_bqemulator.sh`` beside this file. What it cannot do is listed in test-counterparts.md 6: no
+Installed by ``install_from_lock.sh`` beside this file. What it cannot do is listed in test-counterparts.md 6: no
 load jobs of JSON, no dry runs.
 """
 
@@ -24,7 +24,7 @@ from offgridflow_pipeline_tests.counterparts.processes import free_port, wait_un
 
 PROJECT = "ogf-test"
 READY_SECONDS = 90.0
-INSTALL_SCRIPT = "install_bqemulator.sh"
+INSTALL_SCRIPT = "install_from_lock.sh bqemulator"
 
 
 class NotInstalledError(RuntimeError):

@@ -1,7 +1,7 @@
 """localstripe, a Stripe server that others wrote, as a process of its own: a second opinion on webhooks and flow.
 
-Installed by ``install_localstripe.sh`` beside this file. It answers in shapes of 2017 (periods on the subscription, plans
-instead of prices), knows no checkout, no portal and no idempotency keys, fails on listing invoices by status, listens
+Installed by ``install_from_lock.sh`` beside this file. It answers in shapes of 2017 (periods on the subscription,
+plans instead of prices), knows no checkout, no portal and no idempotency keys, fails on listing invoices by status, listens
 on every address of the machine, and writes a file of its own below /tmp.
 """
 
@@ -24,7 +24,7 @@ import stripe
 from offgridflow_pipeline_tests.counterparts.installation import counterparts_folder
 from offgridflow_pipeline_tests.counterparts.processes import free_port, wait_until_ready
 
-INSTALL_SCRIPT = "install_localstripe.sh"
+INSTALL_SCRIPT = "install_from_lock.sh localstripe"
 
 
 class NotInstalledError(RuntimeError):

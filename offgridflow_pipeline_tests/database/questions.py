@@ -150,6 +150,7 @@ TENANT_QUESTIONS: Mapping[str, list[Ask]] = {
     "memberships.has_address": _either(lambda r, a, x: r.has_address(a.slug, x.email)),
     "memberships.list": _own(lambda r, a: r.list(a.slug)),
     "memberships.remove": _either(lambda r, a, x: r.remove(a.slug, x.user_id)),
+    "erasures.address": _own(lambda r, a: r.address(a.slug, "guest@example.com")),
     "invitations.accept": _either(lambda r, a, x: r.accept(a.slug, x.thing_id, x.token_hash, a.user_id)),
     "invitations.add": _own(
         lambda r, a: r.add(
@@ -187,6 +188,7 @@ TENANT_QUESTIONS: Mapping[str, list[Ask]] = {
     "audit_log.head": _own(lambda r, a: r.head(a.slug)),
     "audit_log.newest": _own(lambda r, a: r.newest(a.slug, limit=10))
     + _own(lambda r, a: r.newest(a.slug, before=5, limit=10, action="auth:sign_in", actor="user:u")),
+    "audit_log.newest_anchor": _own(lambda r, a: r.newest_anchor(a.slug)),
     "jobs.add": _own(
         lambda r, a: r.add(a.slug, job_type="report_generation", payload={"month": PERIOD}, requested_by="system")
     ),
@@ -272,8 +274,9 @@ PERSON_QUESTIONS: Mapping[str, list[Ask]] = {
     "credentials.set_password": _own(lambda r, a: r.set_password(a.user_id, "$argon2id$new")),
     "credentials.use_recovery_code": _own(lambda r, a: r.use_recovery_code(a.user_id, b"c" * 32)),
     "credentials.use_step": _own(lambda r, a: r.use_step(a.user_id, 1)),
+    "erasures.person": _own(lambda r, a: r.person(a.user_id)),
     "password_resets.give_token": _either(lambda r, a, x: r.give_token(a.user_id, x.thing_id, HASH)),
-    "password_resets.request": _own(lambda r, a: r.request(a.user_id, WEEK, per_day=5)),
+    "password_resets.request": _own(lambda r, a: r.request(a.user_id, WEEK)),
     "password_resets.use": _either(lambda r, a, x: r.use(a.user_id, x.thing_id, x.token_hash)),
     "password_resets.void": _own(lambda r, a: r.void(a.user_id)),
     "sessions.add": _own(
@@ -302,8 +305,8 @@ ACROSS = {
     "sign_in_failures.of", "audit_log.anchor", "jobs.tenants", "outbox.scopes",
     "outbox.remove_old", "rate_buckets.hit", "rate_buckets.remove_expired", "signals.beat", "signals.beat_run",
     "signals.exporter", "signals.forget_run_beats", "signals.run_silences", "signals.record_runs",
-    "signals.record_verification", "external_events.add", "external_events.claim", "external_events.counts",
-    "external_events.fail", "external_events.forget_payloads", "external_events.newest", "external_events.oldest_due",
+    "signals.record_verification", "erasures.payloads", "external_events.add", "external_events.claim", "external_events.counts",
+    "external_events.fail", "external_events.forget_payloads", "external_events.given_up", "external_events.newest", "external_events.oldest_due",
     "external_events.postpone",
     "external_events.replay", "external_events.settle", "subscriptions.being_onboarded", "subscriptions.clock",
     "subscriptions.customers", "subscriptions.leaving", "subscriptions.tenant_of",

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from offgridflow_pipeline.connectors.connections import connection, to_row
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.definitions import defs
 from offgridflow_pipeline.defs.resources import Platform
@@ -69,6 +70,11 @@ class StripeDesk:
         self.world.use_card(customer, "4242424242424242")
         self.world.call("POST", "/v1/subscriptions", customer=customer, items=[{"price": PRICES[plan]}])
         return customer
+
+    def connect(self, tenant: str) -> None:
+        """Where bills could be read."""
+        wanted = connection({"id": "bills", "kind": "cur2", "uri": "/nowhere"})
+        self.database.connections.add(tenant, wanted.id, **to_row(wanted))
 
     def tick(self) -> dg.SensorResult | dg.SkipReason:
         """One tick of the sensor; its cursor is kept as Dagster does."""

@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from offgridflow_pipeline.cli import app
-from offgridflow_pipeline.connectors.connections import connection, to_row
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.database.money.external_events import JITTER, MAXIMUM_ATTEMPTS, OUTAGE_WAIT
+from offgridflow_pipeline.database.pipeline.jobs import Job
 from offgridflow_pipeline.defs.billing import daily_billing_reconcile
 from offgridflow_pipeline.defs.resources import Platform
 from offgridflow_pipeline.defs.sensors.billing import run_key
@@ -164,17 +164,34 @@ def test_an_event_that_always_fails_is_given_up_shown_and_replayed(desk: StripeD
     desk.write("update ogf.external_events set attempts = :n", n=MAXIMUM_ATTEMPTS - 1)
     desk.world.fail(Failure(400, path="/v1/customers/"))
     result = desk.run()
+    assert result.success  # the others' events were consumed
     assert metadata_of(result, "consume_events")["dead"] == [event.external_id]
+    verdict = evaluation(result, "no_event_given_up")
+    assert not verdict.passed
+    assert f"`{event.external_id}`, {event.event_type}: Stripe refuses" in str(verdict.metadata["findings"].value)
+    assert "billing replay" in str(verdict.description)
+    assert shown_verdict(desk) == "FAILED"
     assert desk.states() == {"dead": 1}
     shown = _cli("status")
     assert f"Dead: {event.external_id}" in shown.output
     assert "Stripe refuses" in shown.output
     assert f"{tenant:<24} free       active     from the start   {customer}" in shown.output
     assert _cli("replay", event.external_id).exit_code == 0
-    assert desk.run().success
+    assert evaluation(desk.run(), "no_event_given_up").passed
+    assert shown_verdict(desk) == "SUCCEEDED"
     assert desk.standing(tenant) == ("pro", "active")
     assert "No event is due." in _cli("status", tenant).output
     assert "evt_none" in _cli("replay", "evt_none", code=1).output
+
+
+def test_the_daily_run_names_what_was_given_up_until_it_is_replayed(desk: StripeDesk, tenant: str) -> None:
+    desk.subscribe(tenant)
+    desk.deliveries.pump()
+    desk.write("update ogf.external_events set state = 'dead', settled_at = now(), last_error = 'KeyError'")
+    result = desk.run("billing_reconcile")
+    assert result.success
+    verdict = evaluation(result, "no_event_given_up")
+    assert (verdict.passed, verdict.metadata["given_up"].value) == (False, desk.states()["dead"])
 
 
 def test_events_that_never_arrived_are_found_by_the_daily_run(desk: StripeDesk, tenant: str) -> None:
@@ -184,8 +201,8 @@ def test_events_that_never_arrived_are_found_by_the_daily_run(desk: StripeDesk, 
     result = desk.run("billing_reconcile")
     assert result.success
     assert desk.standing(tenant) == ("enterprise", "active")
-    (evaluation,) = result.get_asset_check_evaluations()
-    assert evaluation.passed
+    assert evaluation(result, "drift").passed
+    assert evaluation(result, "no_event_given_up").passed
     (kept,) = desk.database.check_ledger.list(tenant, check_name="billing_snapshots.drift")
     assert kept.passed
     (materialized,) = result.asset_materializations_for_node("billing_snapshots")
@@ -203,9 +220,9 @@ def test_a_planted_difference_is_found_with_both_states_and_a_replay_repairs_it(
     assert sentence in _cli("reconcile", code=1).output
     result = desk.run("billing_reconcile")
     assert result.success  # a check that finds something stops nothing
-    (evaluation,) = result.get_asset_check_evaluations()
-    assert not evaluation.passed
-    assert sentence in str(evaluation.metadata["findings"].value)
+    found = evaluation(result, "drift")
+    assert not found.passed
+    assert sentence in str(found.metadata["findings"].value)
     assert [v.finding for v in desk.database.check_ledger.list(tenant) if not v.passed] == [sentence]
     (event, *_) = desk.database.external_events.newest(["done"], 1)
     assert _cli("replay", event.external_id).exit_code == 0
@@ -253,38 +270,37 @@ def test_an_account_that_its_owner_closes_is_closed_by_the_next_tick(desk: Strip
     assert tenant not in desk.database.subscriptions.leaving()
 
 
-def test_the_sensor_takes_the_steps_of_onboarding_and_their_jobs_continue_the_trace_of_the_run(
-    desk: StripeDesk, tenant: str
-) -> None:
+def test_the_sensor_takes_the_steps_of_onboarding_which_no_request_asked_for(desk: StripeDesk, tenant: str) -> None:
     desk.subscribe(tenant)
     desk.deliveries.pump()
     assert desk.run(traceparent=TRACE).success
     assert desk.database.jobs.tenants() == []
-    wanted = connection({"id": "bills", "kind": "cur2", "uri": "/nowhere"})
-    desk.database.connections.add(tenant, wanted.id, **to_row(wanted))
+    desk.connect(tenant)
     desk.tick()
-    assert desk.database.jobs.tenants() == [tenant]
-    for job in desk.database.jobs.list(tenant, limit=100):
-        assert (job.type, job.requested_by) == ("connector_sync", "system")
+    jobs = desk.database.jobs.list(tenant, limit=100)
+    assert {(job.type, job.requested_by, job.traceparent) for job in jobs} == {("connector_sync", "system", None)}
+
+
+def test_who_subscribes_with_a_connection_has_its_bills_read_in_the_trace_of_the_run(
+    desk: StripeDesk, tenant: str
+) -> None:
+    desk.subscribe(tenant)
+    desk.connect(tenant)
+    desk.deliveries.pump()
+    assert desk.run(traceparent=TRACE).success
+    assert_in_the_trace(desk.database.jobs.list(tenant, limit=100))
 
 
 def test_a_tenant_that_pays_again_has_its_days_read_in_the_trace_of_the_run(desk: StripeDesk, tenant: str) -> None:
     desk.subscribe(tenant)
-    wanted = connection({"id": "bills", "kind": "cur2", "uri": "/nowhere"})
-    desk.database.connections.add(tenant, wanted.id, **to_row(wanted))
+    desk.connect(tenant)
     since = datetime.now(UTC) - timedelta(days=3)
     desk.database.subscriptions.onboard(tenant, "done")
     desk.database.subscriptions.change_standing(tenant, "pro", "restricted", since)
     desk.database.subscriptions.stop(tenant, since)
     desk.deliveries.pump()
     assert desk.run(traceparent=TRACE).success
-    jobs = desk.database.jobs.list(tenant, limit=100)
-    assert jobs
-    for job in jobs:
-        trace = TraceParent.parse(job.traceparent or "")
-        assert trace is not None
-        assert f"{trace.trace_id:032x}" == TRACE.split("-")[1]
-        assert f"{trace.span_id:016x}" != TRACE.split("-")[2]
+    assert_in_the_trace(desk.database.jobs.list(tenant, limit=100))
 
 
 def test_without_stripe_nothing_is_asked_for_and_everyone_says_why(unconfigured: None) -> None:
@@ -316,6 +332,43 @@ def test_the_daily_schedule_asks_for_one_run_a_day(desk: StripeDesk) -> None:
         (request,) = daily_billing_reconcile(context)
     assert isinstance(request, dg.RunRequest)
     assert request.run_key == "billing|2026-11-25"
+
+
+def test_a_tenant_is_relinked_by_hand_and_stands_where_stripe_says(desk: StripeDesk, tenant: str) -> None:
+    desk.database.subscriptions.link(tenant, "cus_of_another_account")
+    mine = desk.world.call("POST", "/v1/customers", name="A tenant")["id"]
+    desk.world.use_card(mine, "4242424242424242")
+    desk.world.call("POST", "/v1/subscriptions", customer=mine, items=[{"price": "price_pro"}])
+    said = _cli("relink", tenant, mine).output
+    assert f"{tenant} was cus_of_another_account and is {mine} now." in said
+    assert "were written at Stripe" in said
+    assert f"{tenant:<24} pro        active" in said
+    assert desk.standing(tenant) == ("pro", "active")
+    assert "Error: " in (refused := _cli("relink", tenant, mine, code=1).output)
+    assert "already" in refused
+    assert "No tenant 'nobody'" in _cli("relink", "nobody", mine, code=1).output
+
+
+def evaluation(result: dg.ExecuteInProcessResult, check: str) -> dg.AssetCheckEvaluation:
+    """What the run says of a check."""
+    (found,) = [one for one in result.get_asset_check_evaluations() if one.check_name == check]
+    return found
+
+
+def shown_verdict(desk: StripeDesk) -> str:
+    """What Dagster shows of the inbox beside the asset: the newest verdict, whichever job came to it."""
+    key = dg.AssetCheckKey(dg.AssetKey("billing_snapshots"), "no_event_given_up")
+    (newest,) = desk.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    return newest.status.value
+
+
+def assert_in_the_trace(jobs: list[Job]) -> None:
+    assert jobs
+    for job in jobs:
+        trace = TraceParent.parse(job.traceparent or "")
+        assert trace is not None
+        assert f"{trace.trace_id:032x}" == TRACE.split("-")[1]
+        assert f"{trace.span_id:016x}" != TRACE.split("-")[2]
 
 
 def _job() -> dg.JobDefinition:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from offgridflow_pipeline.definitions import defs
+from offgridflow_pipeline.defs.assets.reports import DRAFTS, REPORT_CHECKS
 from offgridflow_pipeline.defs.checks import LAKE_CHECKS
 from offgridflow_pipeline.defs.jobs import DAILY_ASSETS, MONTHLY_ASSETS
 from offgridflow_pipeline.defs.run_coordinator import tenants_of
@@ -56,6 +57,12 @@ def test_every_lake_check_blocks_but_those_that_say_they_inform():
             assert spec.blocking == (spec.name not in INFORMING), spec.name
 
 
+def test_every_check_of_a_report_file_blocks_its_publication():
+    specs = [spec for check in REPORT_CHECKS for spec in check.check_specs]
+    assert {spec.asset_key.to_user_string() for spec in specs} == {"report_ixbrl", "report_xbrl", "report_workbook"}
+    assert all(spec.blocking for spec in specs)
+
+
 def test_what_a_provider_states_is_read_before_the_bill_is_held_against_it():
     checks = {spec.name: spec for check in LAKE_CHECKS for spec in check.check_specs}
     for name in ("provider_total", "provider_estimate"):
@@ -68,7 +75,7 @@ def test_upstreams_follow_the_data():
     assert parents["usage_lines"] == parents["control_totals"] == extracts
     assert parents["scope_totals"] == {"emission_lines"}
     assert parents["ghg_inventory"] == {"scope_totals", "emission_lines"}
-    assert parents["report_publication"] == {"report_pdf", "report_ixbrl", "report_xbrl", "report_datapack"}
+    assert parents["report_publication"] == set(DRAFTS)
 
 
 def test_a_month_reads_all_its_days_of_the_same_tenant():
@@ -91,11 +98,20 @@ def test_the_import_that_every_run_worker_pays_pulls_no_cloud_sdk():
     code = (
         "import sys, offgridflow_pipeline.definitions;"
         "heavy = ('boto3', 'pandas', 'ibis', 'duckdb', 'deltalake', 'dagster_aws', 'dagster_gcp', 'google.cloud',"
-        " 'azure', 'reportlab', 'arelle', 'stripe');"
+        " 'azure', 'reportlab', 'arelle', 'stripe', 'xlsxwriter', 'openpyxl');"
         "print([m for m in heavy if m in sys.modules])"
     )
+    assert _fresh_process(code) == "[]"
+
+
+def test_a_run_worker_seldom_searches_for_garbage():
+    assert _fresh_process("import gc, offgridflow_pipeline.definitions; print(gc.get_threshold()[0])") == "50000"
+
+
+def _fresh_process(code: str) -> str:
+    """What the code prints."""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert out.stdout.strip() == "[]"
+    return out.stdout.strip()
 
 
 def test_workspace_yaml_alone_says_what_is_loaded():

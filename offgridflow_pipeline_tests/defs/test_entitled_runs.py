@@ -93,7 +93,7 @@ def test_days_that_were_within_the_history_when_they_were_asked_for_are_read_aft
 
 @pytest.mark.parametrize(
     ("plan", "formats"),
-    [("free", {"datapack"}), ("basic", {"datapack", "pdf"}), ("pro", None), ("enterprise", None)],
+    [("free", {"datapack"}), ("basic", {"datapack", "pdf", "workbook"}), ("pro", None), ("enterprise", None)],
 )
 def test_a_report_is_asked_for_in_the_formats_of_the_plan(
     subscribed: Desk, plan: str, formats: set[str] | None

@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lxml import etree
@@ -23,8 +24,11 @@ from lxml import etree
 from offgridflow_pipeline.connectors.connections import to_row
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.database.pipeline.registers import Artefact
+from offgridflow_pipeline.defs.assets.reports import DRAFTS
 from offgridflow_pipeline.defs.run_failures import failure_of
 from offgridflow_pipeline.demo.generator import DemoBills, generate
+from offgridflow_pipeline.reporting.fact import FactSet, fact_set
+from offgridflow_pipeline.reporting.workbook import document as workbook_document
 from offgridflow_pipeline.reporting.xbrl import instance as xbrl_instance
 from offgridflow_pipeline.settings import load_settings
 from offgridflow_pipeline_tests.defs.platform_run import PlatformRun, summed
@@ -123,9 +127,9 @@ def test_a_month_becomes_published_reports_whose_cost_and_rows_equal_the_bill(
     assert total["cost"] == control.billed_cost
     assert total["lines"] == control.rows
     published = {a.kind: a for a in database.report_register.list(tenant.slug, MONTH) if a.status == "published"}
-    assert set(published) == {"report_pdf", "report_ixbrl", "report_xbrl", "report_datapack"}
+    assert set(published) == set(DRAFTS)
     folder = months.folder / "reports" / tenant.slug / MONTH
-    assert {p.suffix for p in folder.iterdir()} == {".pdf", ".xhtml", ".xbrl", ".zip"}
+    assert {p.suffix for p in folder.iterdir()} == {".pdf", ".xhtml", ".xbrl", ".xlsx", ".zip"}
     with zipfile.ZipFile(next(folder.glob("*.zip"))) as pack, pack.open("emission_lines.parquet") as ledger:
         assert pq.read_table(ledger).num_rows == control.rows
 
@@ -148,9 +152,9 @@ def _requires_one_report(database: Database, tenant: str, run: dg.ExecuteInProce
     report = database.reports.of_run(tenant, run.run_id)
     assert (report.state, report.prepared_by) == ("draft", f"run:{run.run_id}")
     files = {f.kind: f for f in database.reports.artefacts(tenant, report.report_id)}
-    assert set(files) == {"report_pdf", "report_ixbrl", "report_xbrl", "report_datapack"}
+    assert set(files) == set(DRAFTS)
     verdicts = {kind: (f.validation or {}).get("verdict") for kind, f in files.items()}
-    assert verdicts == {"report_ixbrl": "valid", "report_xbrl": "valid", "report_pdf": None, "report_datapack": None}
+    assert verdicts == dict.fromkeys(DRAFTS) | {"report_ixbrl": "valid", "report_xbrl": "valid"}
     assert database.publications.current(tenant) == version_before + 2
     totals = database.publications.as_of(tenant, "totals", version_before + 1)
     assert set(totals.lake_versions) == {"scope_totals", "emission_lines"}
@@ -213,12 +217,18 @@ def test_a_planted_wrong_total_stops_the_run_before_publication(
         totals[0].text = str(float(totals[0].text) + 1)
         return honest(out, etree.tostring(root))
 
+    def overstated(table: pa.Table) -> FactSet:
+        facts = fact_set(table)
+        return FactSet(replace(f, value=f"{f.number + 1}") if f.metric == "total_location" else f for f in facts)
+
     monkeypatch.setattr(xbrl_instance, "written", forged)
+    monkeypatch.setattr(workbook_document, "fact_set", overstated)
     already = _published(database, tenant)
     result = months.run.report(tenant, MONTH)
     assert not result.success
     evaluations = {(e.asset_key.to_user_string(), e.check_name): e.passed for e in result.get_asset_check_evaluations()}
     assert evaluations["report_xbrl", "valid"] is False
+    assert evaluations["report_workbook", "equals_facts"] is False
     assert "report_publication" not in {e.step_key for e in result.all_events if e.is_step_success}
     assert _published(database, tenant) == already
 

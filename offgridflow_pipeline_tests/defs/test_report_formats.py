@@ -59,11 +59,12 @@ def test_a_plan_without_xbrl_has_its_report_without_it_and_keeps_what_was_publis
     )
     assert result.success
     materialized = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
-    assert materialized == {"ghg_inventory", "report_facts", "report_pdf", "report_datapack", "report_publication"}
+    made = {"report_pdf", "report_workbook", "report_datapack"}
+    assert materialized == {"ghg_inventory", "report_facts", *made, "report_publication"}
     report = database.reports.of_run(tenant, result.run_id)
     assert report is not None
     files = {a.kind: a.file_name for a in database.reports.artefacts(tenant, report.report_id)}
-    assert set(files) == {"report_pdf", "report_datapack"}
+    assert set(files) == made
     assert {a.kind for a in database.reports.artefacts(tenant, before.report_id)} == set(DRAFTS)
     path = tmp_path / "data" / "reports" / tenant / MONTH / files["report_pdf"]
     with pikepdf.open(path) as pdf:
@@ -82,7 +83,7 @@ def test_a_format_that_the_plan_has_not_is_refused_when_it_is_launched_by_hand(
     failed = {event.step_key for event in result.all_events if event.is_step_failure}
     assert failed == {"report_ixbrl", "report_xbrl"}
     message = failure_of(dagster.instance, database, tenant, result.run_id).message
-    assert f"for {tenant}. The basic plan allows reports as datapack, pdf" in message
+    assert f"for {tenant}. The basic plan allows reports as datapack, pdf, workbook" in message
     assert database.reports.list(tenant, limit=10) == []
 
 

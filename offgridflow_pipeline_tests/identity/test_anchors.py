@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,30 +21,22 @@ from typer.testing import CliRunner
 from offgridflow_pipeline import settings as settings_module
 from offgridflow_pipeline.cli import audit as audit_cli
 from offgridflow_pipeline.database.engine import Database
-from offgridflow_pipeline.database.people.audit_log import AnchorLeaf
+from offgridflow_pipeline.database.people.audit_log import Anchor, AnchorLeaf
 from offgridflow_pipeline.identity import anchors
-from offgridflow_pipeline.identity.audit import Action, record
-from offgridflow_pipeline.identity.audit_export import export_lines, verify
+from offgridflow_pipeline.identity.audit import Action, canonical_json, record
+from offgridflow_pipeline.identity.audit_export import PrintedAnchor, export_lines, verify
 from offgridflow_pipeline.identity.chains import ChainFault, event_hash
 from offgridflow_pipeline.identity.signing import PublicKeys, SigningKeyError, SigningRing
 from offgridflow_pipeline.settings import Settings
 from offgridflow_pipeline_tests.counterparts.postgres import settings
+from offgridflow_pipeline_tests.identity.anchoring import RING, next_anchor
 
-RING = SigningRing.of(Settings(_env_file=None, environment="test"))
 Anchored = Callable[[], anchors.Made]
 
 
 @pytest.fixture
 def anchor(database: Database) -> Anchored:
-    """Makes the anchor of the next day that has none: the database is shared with other tests."""
-
-    def make() -> anchors.Made:
-        with database.admin_engine.connect() as connection:
-            last = connection.scalar(sa.text("select max(anchor_date) from ogf.audit_anchors"))
-        day = max(last or date.min, date(2100, 1, 1)) + timedelta(days=1)
-        return anchors.make(database, RING, now=datetime(day.year, day.month, day.day, tzinfo=UTC))
-
-    return make
+    return lambda: next_anchor(database)
 
 
 def _sign_ins(database: Database, tenant: str, count: int) -> None:
@@ -147,6 +139,21 @@ def test_one_anchor_a_day_and_each_holds_the_one_before(database: Database, anch
     assert anchors.body_of(second.anchor)["previous"] == sha256(first.anchor.body.encode()).hexdigest()
 
 
+def test_the_newest_anchor_of_a_chain_is_the_last_that_covers_it(
+    database: Database, new_tenant: Callable[[], str], anchor: Anchored
+) -> None:
+    tenant = new_tenant()
+    anchor()
+    assert database.audit_log.newest_anchor(tenant) is None
+    _sign_ins(database, tenant, 2)
+    anchor()
+    _sign_ins(database, tenant, 1)
+    second = anchor()
+    found = database.audit_log.newest_anchor(tenant)
+    assert found is not None
+    assert (found.anchor, found.leaf.head.seq) == (second.anchor, 3)
+
+
 def test_a_leaf_of_another_chain_or_a_changed_proof_does_not_hold(
     database: Database, new_tenant: Callable[[], str], anchor: Anchored
 ) -> None:
@@ -225,6 +232,71 @@ def test_an_anchor_that_differs_from_its_copy_does_not_hold(
         verify(export_lines(database, tenant), RING.public, {day: {**document, "signature": "00" * 64}})
 
 
+def _printed(database: Database, tenant: str, anchor: Anchor) -> PrintedAnchor:
+    """What a report of the tenant prints when this is the newest anchor."""
+    (head,) = (found.leaf.head for found in database.audit_log.anchors(tenant) if found.anchor == anchor)
+    return PrintedAnchor(str(anchors.body_of(anchor)["root"]), head.hash.hex())
+
+
+def test_the_report_of_one_tenant_is_not_proven_by_the_export_of_another(
+    database: Database, new_tenant: Callable[[], str], anchor: Anchored
+) -> None:
+    tenant, other = new_tenant(), new_tenant()
+    _sign_ins(database, tenant, 2)
+    _sign_ins(database, other, 3)
+    printed = _printed(database, tenant, anchor().anchor)
+    assert verify(export_lines(database, tenant), RING.public, printed=printed).tenant == tenant
+    foreign = list(export_lines(database, other))
+    for lines in (foreign, _relabelled(foreign, tenant)):
+        assert verify(lines, RING.public).events == 3
+        with pytest.raises(ChainFault, match=rf"event 3: .*{printed.event_hash}: the report is of another log\.$"):
+            verify(lines, RING.public, printed=printed)
+
+
+def test_a_report_whose_event_and_root_are_of_two_days_is_not_proven(
+    database: Database, new_tenant: Callable[[], str], anchor: Anchored
+) -> None:
+    tenant = new_tenant()
+    _sign_ins(database, tenant, 1)
+    earlier = _printed(database, tenant, anchor().anchor)
+    _sign_ins(database, tenant, 1)
+    later = _printed(database, tenant, anchor().anchor)
+    lines = list(export_lines(database, tenant))
+    assert verify(lines, RING.public, printed=earlier) == verify(lines, RING.public, printed=later)
+    with pytest.raises(ChainFault, match="another log"):
+        verify(lines, RING.public, printed=replace(earlier, root=later.root))
+
+
+def _relabelled(lines: list[bytes], tenant: str) -> list[bytes]:
+    """The export under another tenant's name, whole in itself."""
+    chain, end = json.loads(lines[0]), json.loads(lines[-1])
+    body = [canonical_json({**chain, "tenant": tenant}).encode() + b"\n", *lines[1:-1]]
+    return [*body, canonical_json({**end, "sha256": sha256(b"".join(body)).hexdigest()}).encode() + b"\n"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("x.jsonl", "--root", "", "--event-hash", ""),
+        ("x.jsonl", "--root", ""),
+        ("x.jsonl", "--event-hash", ""),
+        ("x.jsonl", "--root", "a1" * 32),
+        ("x.jsonl", "--event-hash", "a1" * 32),
+        ("x.jsonl", "--root", "a1" * 32, "--event-hash", ""),
+        ("x.jsonl", "--root", "a1" * 6, "--event-hash", "a1" * 32),
+        ("--all", "--root", "a1" * 32, "--event-hash", "a1" * 32),
+    ],
+)
+def test_what_a_report_prints_is_given_whole_or_not_at_all(options: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(audit_cli.app, ["verify", *options])
+    assert (result.exit_code, " together, " in result.output) == (2, True)
+
+
+def test_an_empty_place_of_kept_anchors_is_no_leave_to_skip_them() -> None:
+    result = CliRunner().invoke(audit_cli.app, ["verify", "x.jsonl", "--anchors", ""])
+    assert (result.exit_code, "--anchors is empty" in result.output) == (2, True)
+
+
 def _ring(*names: str, environment: str = "test") -> SigningRing:
     text = ",".join(f"{name}:{base64.b64encode(sha256(f'{name}!'.encode()).digest()).decode()}" for name in names)
     return SigningRing.of(Settings(_env_file=None, environment=environment, signing_keys=SecretStr(text)))
@@ -251,7 +323,11 @@ def test_production_signs_with_no_key_that_anybody_can_derive() -> None:
 
 
 def test_the_command_line_exports_verifies_and_anchors(
-    database: Database, new_tenant: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    new_tenant: Callable[[], str],
+    anchor: Anchored,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chosen = settings(tmp_path, database.admin_engine.url).model_copy(
         update={"audit_anchor_uri": str(tmp_path / "anchors")}
@@ -266,6 +342,7 @@ def test_the_command_line_exports_verifies_and_anchors(
     _sign_ins(database, tenant, 2)
     code, output = run("anchor")
     assert (code, "signed by development" in output) == (0, True)
+    printed = _printed(database, tenant, anchor().anchor)
     assert run("export", tenant, "--out", str(file))[0] == 0
     code, output = run("verify", str(file), "--anchors", chosen.audit_anchor_uri)
     assert (code, f"right  {tenant}: 3 events" in output) == (0, True)
@@ -273,7 +350,14 @@ def test_the_command_line_exports_verifies_and_anchors(
     keys.write_text(json.dumps(RING.public.jwks()))
     assert run("verify", "--tenant", tenant, "--keys", str(keys))[0] == 0
 
+    code, output = run("verify", str(file), "--root", printed.root, "--event-hash", printed.event_hash)
+    assert (code, output.endswith(", with the anchor of the report\n")) == (0, True)
+    code, output = run("verify", "--tenant", tenant, "--root", "00" * 32, "--event-hash", printed.event_hash)
+    assert (code, output) == (1, f"WRONG  {tenant}, event 3: no anchor up to this one has the root {'00' * 32}.\n")
+
     file.write_bytes(file.read_bytes().replace(b"auth:sign_in", b"auth:sign_up", 1))
     code, output = run("verify", str(file))
     assert (code, output) == (1, f"WRONG  {tenant}, event 1: its body or hash was changed.\n")
     assert run("verify")[0] == 2
+    code, output = run("verify", "--tenant", "")
+    assert (code, "right" in output, "No tenant ''" in output) == (1, False, True)

@@ -168,6 +168,50 @@ def test_two_who_create_the_same_name_at_once_make_one_key(api_database: Databas
         assert sorted(threads.map(create, range(4))) == [False, False, False, True]
 
 
+def test_a_tenant_has_so_many_live_keys_and_a_place_is_free_again_when_one_ended(
+    database: Database, api_database: Database, tenant: str
+) -> None:
+    first, second = (_create(api_database, tenant, name, at_most=2) for name in ("one", "two"))
+    for _ in range(2):
+        with pytest.raises(api_keys.TooManyKeysError, match="2 live keys.*revoke one that is not used"):
+            _create(api_database, tenant, "three", at_most=2)
+    api_keys.revoke(api_database, tenant, first.row.key_id, by="user:u")
+    assert _create(api_database, tenant, "three", at_most=2).row.live
+    _ended(database, second.row.key_id)
+    assert _create(api_database, tenant, "four", at_most=2).row.live
+
+
+def test_a_key_of_a_full_tenant_can_still_be_replaced(bound: Database, tenant: str) -> None:
+    old = _create(bound, tenant, at_most=1)
+    new = api_keys.rotate(bound, tenant, old.row.key_id, creator="user:u", creator_permissions=OWNER)
+    api_keys.revoke(bound, tenant, old.row.key_id, by="user:u")
+    assert [row.key_id for row in bound.api_keys.list(tenant) if row.live] == [new.row.key_id]
+    with pytest.raises(api_keys.TooManyKeysError):
+        _create(bound, tenant, "another", at_most=1)
+
+
+def test_a_key_and_its_successor_take_one_place_of_the_limit(bound: Database, tenant: str) -> None:
+    old = _create(bound, tenant, "one", at_most=2)
+    api_keys.rotate(bound, tenant, old.row.key_id, creator="user:u", creator_permissions=OWNER)
+    assert _create(bound, tenant, "two", at_most=2).row.live
+    with pytest.raises(api_keys.TooManyKeysError):
+        _create(bound, tenant, "three", at_most=2)
+
+
+def test_many_who_create_at_once_do_not_pass_the_limit(api_database: Database, tenant: str) -> None:
+    def create(number: int) -> bool:
+        try:
+            with api_database.tenant(tenant) as scope:
+                _create(api_database.within(scope), tenant, f"key {number}", at_most=3)
+        except api_keys.TooManyKeysError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(create, range(8))) == 3
+    assert len(api_database.api_keys.list(tenant)) == 3
+
+
 def test_a_revoked_or_expired_key_opens_nothing(database: Database, api_database: Database, tenant: str) -> None:
     revoked, expired = _create(api_database, tenant, "revoked"), _create(api_database, tenant, "expired")
     assert api_keys.revoke(api_database, tenant, revoked.row.key_id, by="user:u").state == "revoked"
@@ -235,6 +279,7 @@ def test_the_command_line_creates_lists_and_revokes(
     database: Database, tenant: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = settings(tmp_path_factory.mktemp("keys"), database.admin_engine.url)
+    chosen.maximum_live_keys = 1
     monkeypatch.setattr(settings_module, "load_settings", lambda: chosen)
 
     def run(*arguments: str) -> tuple[int, str]:
@@ -247,6 +292,8 @@ def test_the_command_line_creates_lists_and_revokes(
     assert key is not None
     code, output = run("list", tenant)
     assert f"{key.key_id}  live" in output
+    code, output = run("create", tenant, "--name", "too many", "--permission", "emissions:read")
+    assert (code, "revoke one that is not used" in output) == (1, True)
     assert run("revoke", tenant, key.key_id) == (0, f"Revoked {key.key_id}.\n")
     assert f"{key.key_id}  revoked" in run("list", tenant)[1]
     assert run("revoke", tenant, "AAAAAAAAAA")[0] == 1

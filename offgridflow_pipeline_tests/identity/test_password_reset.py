@@ -10,7 +10,7 @@ import pytest
 
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.identity import invitations, password_reset, sessions, sign_in, single_use
-from offgridflow_pipeline.identity.rate_limits import RateLimiter
+from offgridflow_pipeline.identity.rate_limits import RateLimiter, limits_of
 from offgridflow_pipeline.identity.rate_stores import MemoryStore
 from offgridflow_pipeline.identity.refusals import RefusedError
 from offgridflow_pipeline_tests.identity.people import (
@@ -26,6 +26,8 @@ from offgridflow_pipeline_tests.identity.people import (
 )
 
 NEW = "amber-kite-field"
+#: Seconds after which the strangers of a person may cause a mail again.
+PAUSE = 900
 
 
 @pytest.fixture
@@ -114,10 +116,96 @@ def test_the_link_ends_after_half_an_hour(means: TestMeans, person: Person) -> N
     assert code_of(lambda: password_reset.reset(means, visitor(), token, NEW)) == "invalid_token"
 
 
-def test_five_mails_a_day_at_most(means: TestMeans, person: Person) -> None:
-    for _ in range(7):
-        password_reset.request(means, visitor(), person.email)
-    assert len(mails(means.database, to=person.email)) == 5
+class Clock:
+    """Seconds that tests let pass."""
+
+    def __init__(self) -> None:
+        self.seconds = 0
+
+    def __call__(self) -> int:
+        return self.seconds * 1_000_000_000
+
+
+@pytest.fixture
+def clock(means: TestMeans) -> Clock:
+    """The clock of the rate limits, which count from now on."""
+    found = Clock()
+    means.rate_limiter = RateLimiter(MemoryStore(found), PEPPER)
+    return found
+
+
+def ask(means: TestMeans, email: str, ip: str) -> str:
+    """As the routes ask: first counted and answered, then done. Returns what the visitor is told."""
+    try:
+        known = password_reset.require_request_rate(means, visitor(ip=ip), email)
+    except RefusedError as refused:
+        return refused.code
+    password_reset.request(means, visitor(ip=ip), known)
+    return "accepted"
+
+
+def last_link(means: TestMeans, person: Person) -> str:
+    """The token that the newest mail brings."""
+    _, values = mails(means.database, to=person.email)[-1]
+    return single_use.mint_reset(means.database, person.user_id, UUID(values["reset_id"]), PEPPER)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_stranger_uses_up_the_allowance_of_their_own_network_and_of_no_other(
+    means: TestMeans, person: Person
+) -> None:
+    for email in (person.email, "nobody-at-all@alder.example"):
+        told = [ask(means, email, f"2001:db8:7::{number}") for number in range(7)]
+        assert told == ["accepted"] * 5 + ["too_many_attempts"] * 2, "one subscriber, whatever the address"
+        assert ask(means, email, "198.51.100.9") == "accepted"
+
+
+def test_strangers_of_many_networks_keep_nobody_out_and_fill_no_mailbox(
+    means: TestMeans, person: Person, clock: Clock
+) -> None:
+    sign_in.sign_in(means, visitor(ip="203.0.113.7"), person.email, PASSWORD)
+    strangers = iter(range(1, 200))
+
+    def attacked(times: int) -> int:
+        """Mails that so many requests bring, each from another network."""
+        before = len(mails(means.database, to=person.email))
+        told = {ask(means, person.email, f"198.51.100.{next(strangers)}") for _ in range(times)}
+        assert told == {"accepted"}, "nobody learns that the person exists"
+        return len(mails(means.database, to=person.email)) - before
+
+    assert attacked(20) == 5
+    assert ("auth:password:reset_requested", "too_many") in audited(means.database, about=str(person.user_id))
+    # From where they signed in before, the person is not held up; elsewhere, what strangers asked for opens their door.
+    assert ask(means, person.email, "203.0.113.7") == "accepted"
+    assert len(mails(means.database, to=person.email)) == 6
+    assert attacked(1) == 0
+    assert password_reset.is_good(means, last_link(means, person))
+    clock.seconds += PAUSE - 1
+    assert attacked(20) == 0
+    clock.seconds += 1
+    assert attacked(20) == 1
+    password_reset.reset(means, visitor(), last_link(means, person), NEW)
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_ipv6_subscriber_is_known_again_under_the_address_of_another_day(means: TestMeans, person: Person) -> None:
+    sign_in.sign_in(means, visitor(ip="2001:db8:1:2::aaaa"), person.email, PASSWORD)
+    for number in range(6):
+        ask(means, person.email, f"198.51.100.{number}")
+
+    def brings_a_mail(ip: str) -> bool:
+        before = len(mails(means.database, to=person.email))
+        assert ask(means, person.email, ip) == "accepted"
+        return len(mails(means.database, to=person.email)) > before
+
+    assert brings_a_mail("2001:db8:1:2::bbbb")
+    assert not brings_a_mail("2001:db8:1:3::aaaa"), "another subscriber"
+
+
+def test_a_link_of_the_last_mail_still_works_for_a_while_when_strangers_used_the_allowance_up() -> None:
+    (limit,) = limits_of("password_reset.elsewhere")
+    assert limit.window_seconds / limit.quota == PAUSE
+    assert password_reset.LIFETIME.total_seconds() >= 2 * PAUSE
 
 
 def test_an_address_without_account_gets_no_mail_and_the_log_holds_no_address(means: TestMeans) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from openpyxl import load_workbook
 
 from offgridflow_pipeline.identity.chains import ChainWalk
 from offgridflow_pipeline_tests.counterparts.browser import browser
@@ -111,13 +112,14 @@ def test_an_invited_analyst_asks_for_a_report_is_told_by_mail_and_downloads_it(
         )
         assert told.recipients == [ANALYST]
         page.goto(f"{stack.url}/reports/{ended['result']['report_id']}")
-        files = {suffix: download(page, suffix, tmp_path) for suffix in (".pdf", ".xhtml")}
+        files = {suffix: download(page, suffix, tmp_path) for suffix in (".pdf", ".xhtml", ".xlsx")}
         stated = {a["name"]: a["sha256"] for a in ended["result"]["artefacts"]}
         for path in files.values():
             assert hashlib.sha256(path.read_bytes()).hexdigest() == stated[path.name]
         assert files[".pdf"].read_bytes().startswith(b"%PDF-")
+        assert "Statement" in load_workbook(files[".xlsx"]).sheetnames
     actions = Counter(event["action"] for event in trail(stack))
-    assert actions["report:artifact:download"] == 2
+    assert actions["report:artifact:download"] == 3
     assert actions["members:invitation:accepted"] == 1
     the_request_and_the_asset_steps_are_one_trace(telemetry)
 

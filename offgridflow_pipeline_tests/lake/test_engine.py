@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -58,6 +60,65 @@ def test_a_table_stored_without_a_declared_column_is_named(lake: Lake, engine: E
     write_deltalake(lake.uri(TENANT, DATASET), older, partition_by=["usage_date"])
     with pytest.raises(EngineError, match="version 0, was stored without the columns kwh: materialise"):
         engine.table(lake.slice(TENANT, DATASET))
+
+
+@pytest.mark.parametrize("dataset", sorted(schemas.TABLES))
+def test_an_opened_table_has_the_types_that_ibis_reads(lake: Lake, engine: Engine, dataset: str) -> None:
+    opened = engine.table(lake.slice(TENANT, dataset))
+    assert opened.schema() == engine.connection.table(opened.get_name()).schema()
+
+
+def test_a_slice_with_files_has_the_types_that_ibis_reads(lake: Lake, engine: Engine) -> None:
+    lake.replace(TENANT, DATASET, DAYS[:1], totals({DAYS[0]: 2}, "x"), run_id="1")
+    opened = engine.table(lake.slice(TENANT, DATASET, DAYS[:1]))
+    assert opened.schema() == engine.connection.table(opened.get_name()).schema()
+    assert opened.columns == schemas.SCOPE_TOTALS.column_names
+
+
+def test_a_slice_is_opened_once_and_its_next_version_anew(lake: Lake, engine: Engine) -> None:
+    lake.replace(TENANT, DATASET, DAYS[:1], totals({DAYS[0]: 2}, "x"), run_id="1")
+    old = engine.table(lake.slice(TENANT, DATASET, DAYS[:1]))
+    assert engine.table(lake.slice(TENANT, DATASET, DAYS[:1])) is old
+    lake.replace(TENANT, DATASET, DAYS[:1], totals({DAYS[0]: 3}, "y"), run_id="2")
+    new = engine.table(lake.slice(TENANT, DATASET, DAYS[:1]))
+    assert [engine.to_arrow(table).num_rows for table in (old, new)] == [2, 3]
+
+
+def test_a_slice_without_files_is_known_to_be_empty(lake: Lake, engine: Engine) -> None:
+    before = engine.table(lake.slice(TENANT, DATASET, DAYS[:1]))
+    lake.replace(TENANT, DATASET, DAYS[:1], totals({DAYS[0]: 2}, "x"), run_id="1")
+    filled, other = (engine.table(lake.slice(TENANT, DATASET, [day])) for day in DAYS[:2])
+    assert [engine.is_known_empty(table) for table in (before, filled, other)] == [True, False, True]
+    assert [engine.has_rows(table) for table in (before, filled, other)] == [False, True, False]
+
+
+def test_a_small_result_has_the_types_of_its_expression(engine: Engine) -> None:
+    numbers = engine.register("numbers", pa.table({"n": pa.array([1, 2], pa.int32())}))
+    expression = numbers.aggregate(sum=numbers.n.sum(), none=ibis.null())
+    found = engine.to_arrow(expression)
+    assert found.schema.types == [pa.int64(), pa.null()]
+    assert found.to_pylist() == [{"sum": 3, "none": None}]
+
+
+def test_a_table_is_read_and_written_without_pandas(tmp_path: Path) -> None:
+    """Its import takes half a second of CPU, which every run would pay."""
+    Lake(str(tmp_path)).replace(TENANT, DATASET, DAYS[:1], totals({DAYS[0]: 2}, "x"), run_id="1")
+    code = (
+        "import sys; from datetime import date\n"
+        "from offgridflow_pipeline.lake import schemas\n"
+        "from offgridflow_pipeline.lake.engine import Engine\n"
+        "from offgridflow_pipeline.lake.tables import Lake\n"
+        "lake, days = Lake(sys.argv[1]), [date(2026, 10, 1), date(2026, 10, 2)]\n"
+        "with Engine(memory_mb=128, threads=1) as engine:\n"
+        "    slices = [lake.slice('acme', 'scope_totals', [day]) for day in days]\n"
+        "    filled, empty = (engine.table(one) for one in slices)\n"
+        "    rows = engine.reader(filled.union(empty), schemas.SCOPE_TOTALS)\n"
+        "    lake.replace('acme', 'scope_totals', days, rows, run_id='2')\n"
+        "    read = engine.to_arrow(engine.table(lake.slice('acme', 'scope_totals', days)))\n"
+        "print(read.num_rows, 'pandas' in sys.modules)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "2 False"
 
 
 def test_the_engine_downloads_nothing(engine: Engine) -> None:

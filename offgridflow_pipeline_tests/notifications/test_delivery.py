@@ -314,7 +314,7 @@ def test_mail_about_the_safety_of_an_account_cannot_be_declined(
 
 
 def _request_reset(database: Database, person: Person) -> UUID:
-    reset_id = database.password_resets.request(person.user_id, timedelta(minutes=30), per_day=5)
+    reset_id = database.password_resets.request(person.user_id, timedelta(minutes=30))
     assert reset_id is not None
     enqueue(
         database, "platform", "password_reset", to=person.email, user_id=person.user_id,

@@ -52,6 +52,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "second_factor_changed": {"at": AT, "change": "enrolled"},
     "second_factor_changed.removed": {"at": AT, "change": "removed"},
     "second_factor_changed.recovery_code_used": {"at": AT, "change": "recovery_code_used"},
+    "second_factor_changed.recovery_codes_renewed": {"at": AT, "change": "recovery_codes_renewed"},
     "key_expiring": {"organisation": "Acme", "key_name": "warehouse", "expires_at": "2026-12-01T00:00:00+00:00"},
     "report_ready": {"organisation": "Acme", "period": "2026-09", "report_id": "rep_0192f0c1"},
     "report_failed": {"organisation": "Acme", "period": "2026-09", "error": "2 of 30 days have no bill."},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import re
 import time
@@ -13,12 +14,14 @@ import pikepdf
 import pypdfium2
 import pytest
 from lxml import etree
+from openpyxl import load_workbook
 
 from offgridflow_pipeline.reporting.display import text_of, with_unit
 from offgridflow_pipeline.reporting.fact import Fact, fact_set
 from offgridflow_pipeline.reporting.facts import report_facts
 from offgridflow_pipeline.reporting.pdf.document import build_pdf
 from offgridflow_pipeline.reporting.profile import ReportProfile
+from offgridflow_pipeline.reporting.workbook.document import build_workbook
 from offgridflow_pipeline.reporting.xbrl.instance import build_xbrl
 from offgridflow_pipeline.reporting.xbrl.ixbrl import build_ixbrl
 from offgridflow_pipeline.reporting.xbrl.markup import NS
@@ -96,6 +99,14 @@ def test_the_csv_inside_the_pdf_has_every_fact(facts, pdf):
     rows = {row["fact_id"]: row for row in csv.DictReader(io.StringIO(content.decode()))}
     for row in facts.to_pylist():
         assert rows[row["fact_id"]]["value"] == (row["value"] or "").replace("\r\n", "\n")
+
+
+def test_the_workbook_names_the_digest_of_the_csv_inside_the_pdf(facts, pdf, tmp_path):
+    workbook = build_workbook(facts, [], tmp_path / "report.xlsx")
+    about = {row[0].value: row[1].value for row in load_workbook(workbook)["About"].iter_rows()}
+    with pikepdf.Pdf.open(pdf) as document:
+        content = document.attachments["report-facts.csv"].get_file().read_bytes()
+    assert about["SHA-256 of the facts"].startswith(hashlib.sha256(content).hexdigest())
 
 
 def test_the_pdf_holds_the_inline_report_unchanged(pdf, ixbrl):

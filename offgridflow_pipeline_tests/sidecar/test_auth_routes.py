@@ -172,9 +172,31 @@ def test_setting_up_a_second_factor_needs_a_fresh_proof(api: Api, api_database: 
     browser.sign_in(person)
     with api_database.admin_engine.begin() as connection:
         connection.exec_driver_sql("update ogf.sessions set stepped_up_at = now() - interval '16 minutes'")
-    for path, body in (("enroll", None), ("confirm", {"code": "000000"}), ("recovery-codes", None)):
+    for path, body in (("enroll", None), ("confirm", {"code": "000000"})):
         answer = browser("POST", f"auth/totp/{path}", body)
         assert (answer.status_code, answer.json()["code"]) == (403, "step_up_required")
+
+
+def test_recovery_codes_are_renewed_with_both_factors_and_failures_are_told_in_the_log(
+    api: Api, api_database: Database
+) -> None:
+    person, browser = new_person(api_database), Browser(api)
+    codes = browser.enrolled(person)
+    path, before = "auth/totp/recovery-codes", browser.cookie
+    assert browser("POST", path).status_code == 422
+    for body, code in (
+        ({"password": "violet-lamp-lake", "code": code_of(person.secret)}, "invalid_credentials"),
+        ({"password": PASSWORD, "code": codes[0]}, "invalid_code"),
+    ):
+        refused = browser("POST", path, body)
+        assert (refused.status_code, refused.json()["code"]) == (401, code)
+    answer = browser("POST", path, {"password": PASSWORD, "code": code_of(person.secret)})
+    assert set(answer.json()["recovery_codes"]).isdisjoint(codes)
+    assert answer.headers["cache-control"] == "no-store"
+    assert browser.cookie != before
+    assert browser("GET", "me").json()["recovery_codes_left"] == 8
+    told = [event for event in audited(api_database, about=str(person.user_id)) if event[0] == "auth:step_up"]
+    assert told == [("auth:step_up", "invalid_credentials"), ("auth:step_up", "invalid_code")]
 
 
 def test_sessions_are_listed_and_ended_one_by_one_or_all_others(api: Api, api_database: Database) -> None:

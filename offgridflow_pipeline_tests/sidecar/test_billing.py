@@ -39,8 +39,13 @@ def subscribed(world: SubscribedWorld, payer: Someone, plan: str = "pro") -> Non
     world.bring(payer.tenant)
 
 
+def noted(world: World, tenant: str) -> list[dict[str, Any]]:
+    """The tenant's audit log, newest first."""
+    return [json.loads(event.body) for event in world.api.audit_log.newest(tenant, limit=50)]
+
+
 def actions(world: World, tenant: str) -> list[str]:
-    return [json.loads(event.body)["action"] for event in world.api.audit_log.newest(tenant, limit=50)]
+    return [body["action"] for body in noted(world, tenant)]
 
 
 def test_who_never_subscribed_is_on_the_free_plan(world: SubscribedWorld, payer: Someone) -> None:
@@ -131,7 +136,19 @@ def test_an_unpaid_invoice_is_shown_with_its_page_and_the_end_of_the_grace(
     found = ask(world, payer, "GET", "/v1/billing").json()
     assert found["state"] == "grace"
     assert found["open_invoice_url"].startswith(f"{HOSTED_AT}/invoices/")
-    assert found["next_change"] is not None
+    ends = datetime.fromisoformat(found["since"]) + timedelta(days=14)
+    assert datetime.fromisoformat(found["next_change"]) == ends
+
+
+def test_the_audit_log_names_the_request_that_led_to_stripe(world: SubscribedWorld, payer: Someone) -> None:
+    bought = ask(world, payer, "POST", "/v1/billing/checkout", {"plan": "pro"})
+    opened = ask(world, payer, "POST", "/v1/billing/portal")
+    by_action = {body["action"]: body for body in noted(world, payer.tenant)}
+    for action, answer in (
+        ("billing:customer:linked", bought), ("billing:checkout:started", bought), ("billing:portal:opened", opened),
+    ):  # fmt: skip
+        assert by_action[action]["request_id"] == answer.headers["x-request-id"]
+        assert by_action[action]["ip_hash"]
 
 
 @pytest.mark.parametrize("failure", [503, 429, 0])

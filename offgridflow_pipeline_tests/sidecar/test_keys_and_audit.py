@@ -135,6 +135,19 @@ def test_rotation_keeps_the_old_key_until_it_is_revoked(
     assert _actions(api_database, owner) == ["members:added", "keys:created", "keys:rotated", "keys:revoked"]
 
 
+def test_a_full_organisation_is_told_what_to_do_and_can_still_rotate(
+    client: TestClient, owner: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = client.app.state.services
+    monkeypatch.setattr(services, "settings", services.settings.model_copy(update={"maximum_live_keys": 1}))
+    key_id = _create(client, owner).json()["key_id"]
+    refused = _create(client, owner, {**NEW, "name": "second"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many_keys")
+    assert "revoke one that is not used" in refused.json()["detail"]
+    once = {"Idempotency-Key": uuid.uuid4().hex}
+    assert client.post(f"/v1/api-keys/{key_id}/rotate", headers={**owner.headers, **once}).status_code == 201
+
+
 def test_another_tenants_key_is_not_there(
     client: TestClient, database: Database, api_database: Database, owner: Session
 ) -> None:

@@ -27,6 +27,7 @@ MAKES_NOTHING = {
     "POST /sign-in", "POST /sign-in/second-factor", "POST /sign-out", "POST /step-up", "POST /forgot-password",
     "POST /reset-password", "POST /settings/profile", "POST /settings/password",
     "POST /settings/sessions/{session_id}/end", "POST /settings/second-factor", "POST /settings/second-factor/confirm",
+    "POST /settings/recovery-codes",
     "POST /switch-tenant",
     "POST /v1/auth/login", "POST /v1/auth/logout", "POST /v1/auth/step-up", "POST /v1/auth/password/forgot",
     "POST /v1/auth/password/reset", "POST /v1/auth/password/change", "POST /v1/auth/totp/enroll",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import pytest
 
 from offgridflow_pipeline.identity.permissions import Permission
+from offgridflow_pipeline_tests.inventory.workbooks import book
 from offgridflow_pipeline_tests.sidecar.serving import Api, pages
 
 GOOD = b"mode,quantity,unit,date\nair,1200,km,2026-03-04\nrail,80.5,km,2026-03-05\n"
+HEADER = ("mode", "quantity", "unit", "date")
 BAD = b"mode,quantity,unit,date\nair,=1+1,km,2026-03-04\n"
 
 
@@ -67,10 +70,30 @@ def test_the_same_bytes_are_the_same_upload_and_as_another_kind_another_one(
     assert len(api.get("/v1/uploads", analyst[1]).json()["items"]) == 2
 
 
-def test_a_workbook_is_refused_with_the_way_to_save_it(api: Api, analyst: tuple[str, dict[str, str]]) -> None:
-    [problem] = upload(api, analyst[1], b"PK\x03\x04" + b"\0" * 100, name="trips.xlsx").json()["problems"]
-    assert problem["message"] == "this is a workbook or an archive, not CSV"
-    assert "CSV UTF-8" in problem["cure"]
+def test_a_workbook_is_accepted_like_csv_and_kept_byte_for_byte(api: Api, analyst: tuple[str, dict[str, str]]) -> None:
+    tenant, key = analyst
+    content = book([HEADER, ("air", 1200, "km", date(2026, 3, 4))])
+    shown = upload(api, key, content, name="trips.xlsx").json()
+    assert (shown["state"], shown["row_count"], shown["problems"]) == ("accepted", 1, [])
+    assert shown["media_type"] == "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+    assert shown["sha256"] == hashlib.sha256(content).hexdigest()
+    with api.app.state.services.raw_objects.local_path(tenant, shown["sha256"]) as path:
+        assert path.read_bytes() == content
+    again = upload(api, key, content, name="trips.xlsx")
+    assert (again.status_code, again.json()["id"]) == (200, shown["id"])
+
+
+def test_a_fault_in_a_workbook_names_its_sheet(api: Api, analyst: tuple[str, dict[str, str]]) -> None:
+    content = book([HEADER, ("air", "=600*2", "km", date(2026, 3, 4))])
+    assert upload(api, analyst[1], content, name="trips.xlsx").json()["problems"] == [
+        {
+            "row": 2,
+            "column": "quantity",
+            "message": "the cell holds a formula",
+            "cure": "copy the column and paste it as values (Paste special)",
+            "sheet": "Rows",
+        }
+    ]
 
 
 def test_a_compression_bomb_is_refused(api: Api, analyst: tuple[str, dict[str, str]]) -> None:

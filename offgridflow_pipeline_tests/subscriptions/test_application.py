@@ -84,6 +84,17 @@ def test_an_older_fetch_never_replaces_a_newer_one(database: Database, tenant: s
     assert standing(database, tenant) == ("basic", "active")
 
 
+def test_what_another_customer_said_is_replaced_though_it_was_fetched_later(
+    database: Database, tenant: str, customer: str
+) -> None:
+    _apply(database, tenant, _snapshot(customer, plan="basic"), fetched=2)
+    database.subscriptions.link(tenant, f"{customer}x", instead_of=customer)
+    _apply(database, tenant, _snapshot(f"{customer}x", plan="pro"), fetched=1)
+    assert standing(database, tenant) == ("pro", "active")
+    row = database.subscriptions.get(tenant)
+    assert row is not None and row.fetched_at == FETCHED + timedelta(seconds=2)
+
+
 def test_many_at_once_have_the_effect_of_one(database: Database, tenant: str, customer: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         changes = list(pool.map(lambda n: _apply(database, tenant, _snapshot(customer), fetched=n), range(4)))

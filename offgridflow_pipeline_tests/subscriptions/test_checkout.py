@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,17 +10,27 @@ import pytest
 
 from offgridflow_pipeline.database.engine import Database
 from offgridflow_pipeline.demo.stripe_counterpart import Failure
-from offgridflow_pipeline.subscriptions.checkout import CheckoutError, end_subscriptions, open_portal, start_checkout
+from offgridflow_pipeline.subscriptions.checkout import (
+    Buyer,
+    CheckoutError,
+    end_subscriptions,
+    open_portal,
+    start_checkout,
+)
 from offgridflow_pipeline.subscriptions.reconciliation import drift
 from offgridflow_pipeline.subscriptions.snapshots import Snapshot
 from offgridflow_pipeline_tests.subscriptions.shop import Shop, bodies, standing
 
-BUYER = "user:6b1f8c9e-0000-4000-8000-000000000001"
+BUYER = Buyer("user:6b1f8c9e-0000-4000-8000-000000000001", "olga@alder.example", request_id="r1", ip_hash="h1")
 
 
-def _buy(shop: Shop, api: Database, tenant: str, plan: Any = "pro", **more: Any) -> str:
-    values = {"email": "olga@alder.example", "actor": BUYER, "now": shop.world.clock.now()}
-    return start_checkout(api, shop.gateway, shop.settings, tenant, plan, **{**values, **more})
+def _buy(shop: Shop, api: Database, tenant: str, plan: Any = "pro", **later: float) -> str:
+    now = shop.world.clock.now() + timedelta(**later)
+    return start_checkout(api, shop.gateway, shop.settings, tenant, plan, BUYER, now=now)
+
+
+def _portal(shop: Shop, api: Database, tenant: str, request_id: str = "r2") -> str:
+    return open_portal(api, shop.gateway, shop.settings, tenant, replace(BUYER, request_id=request_id))
 
 
 def _session(shop: Shop) -> dict[str, Any]:
@@ -48,13 +59,19 @@ def test_a_checkout_carries_our_marks_everywhere_and_our_addresses(
     assert standing(shop.database, tenant) == ("pro", "trial")
 
 
-def test_linking_and_starting_are_audited_with_the_buyer(shop: Shop, api_database: Database, tenant: str) -> None:
+def test_each_way_to_stripe_is_audited_with_the_buyer_and_the_request(
+    shop: Shop, api_database: Database, tenant: str
+) -> None:
     _buy(shop, api_database, tenant)
+    _portal(shop, api_database, tenant)
     customer = _session(shop)["customer"]
-    assert [(one["action"], one["target"], one["actor"]["type"]) for one in bodies(shop.database, tenant)] == [
-        ("billing:customer:linked", customer, "user"),
-        ("billing:checkout:started", customer, "user"),
+    noted = bodies(shop.database, tenant)
+    assert [(one["action"], one["request_id"]) for one in noted] == [
+        ("billing:customer:linked", "r1"),
+        ("billing:checkout:started", "r1"),
+        ("billing:portal:opened", "r2"),
     ]
+    assert {(one["target"], one["actor"]["type"], one["ip_hash"]) for one in noted} == {(customer, "user", "h1")}
 
 
 def test_a_double_click_gives_one_page_and_one_that_has_ended_is_followed_by_another(
@@ -62,7 +79,7 @@ def test_a_double_click_gives_one_page_and_one_that_has_ended_is_followed_by_ano
 ) -> None:
     first = _buy(shop, api_database, tenant)
     assert _buy(shop, api_database, tenant) == first
-    assert _buy(shop, api_database, tenant, now=shop.world.clock.now() + timedelta(hours=1)) == first
+    assert _buy(shop, api_database, tenant, hours=1) == first
     shop.world.advance(timedelta(days=1, hours=1))
     assert _buy(shop, api_database, tenant) != first
     assert len(shop.world.books.objects.of("customer")) == 1
@@ -98,14 +115,14 @@ def test_who_has_a_subscription_changes_it_in_the_portal(shop: Shop, api_databas
     with pytest.raises(CheckoutError) as refused:
         _buy(shop, api_database, tenant, "basic")
     assert refused.value.code == "already_subscribed"
-    url = open_portal(api_database, shop.gateway, shop.settings, tenant, actor=BUYER, now=shop.world.clock.now())
+    url = _portal(shop, api_database, tenant)
     asked = next(seen for seen in shop.world.requests if seen.path == "/v1/billing_portal/sessions")
     assert (asked.form["customer"], asked.form["return_url"]) == (
         _session(shop)["customer"],
         "https://ogf.example/billing",
     )
     assert url.startswith("https://")
-    assert bodies(shop.database, tenant)[-1]["action"] == "billing:portal:opened"
+    assert _portal(shop, api_database, tenant, "r3") != url  # of minutes ago, it may not open any more
 
 
 def test_a_trial_is_had_once(shop: Shop, api_database: Database, tenant: str) -> None:
@@ -129,7 +146,7 @@ def test_a_plan_without_a_price_is_not_for_sale(shop: Shop, api_database: Databa
 
 def test_who_never_subscribed_has_no_portal(shop: Shop, api_database: Database, tenant: str) -> None:
     with pytest.raises(CheckoutError) as refused:
-        open_portal(api_database, shop.gateway, shop.settings, tenant, actor=BUYER, now=shop.world.clock.now())
+        _portal(shop, api_database, tenant)
     assert refused.value.code == "not_subscribed"
     assert end_subscriptions(api_database, shop.gateway, tenant) == 0
 
@@ -146,6 +163,15 @@ def test_who_leaves_pays_no_further_period(shop: Shop, api_database: Database, t
     assert end_subscriptions(api_database, shop.gateway, tenant) == 0
     (subscription,) = shop.world.books.objects.of("subscription")
     assert subscription["cancel_at_period_end"] is True
+
+
+def test_who_leaves_ends_now_what_was_to_end_periods_ahead(shop: Shop, api_database: Database, tenant: str) -> None:
+    running = shop.subscribe(shop.customer(tenant))
+    in_ten_months = shop.world.clock.now() + timedelta(days=300)
+    shop.world.call("POST", f"/v1/subscriptions/{running}", cancel_at=str(int(in_ten_months.timestamp())))
+    assert end_subscriptions(api_database, shop.gateway, tenant) == 1
+    (subscription,) = shop.world.books.objects.of("subscription")
+    assert subscription["cancel_at"] == subscription["items"]["data"][0]["current_period_end"]
 
 
 def test_who_was_deleted_at_stripe_subscribes_as_a_new_customer_and_keeps_its_past(

@@ -13,6 +13,7 @@ from offgridflow_pipeline.database.money.external_events import CLAIMED_AT_ONCE,
 from offgridflow_pipeline.demo.stripe_counterpart import AUTHENTICATED, Failure
 from offgridflow_pipeline.subscriptions.consumer import drain
 from offgridflow_pipeline.subscriptions.gateway import PINNED_API_VERSION
+from offgridflow_pipeline.subscriptions.snapshots import Snapshot
 from offgridflow_pipeline_tests.subscriptions.shop import Shop, bodies, inbox, mails, settings, standing
 
 
@@ -111,6 +112,23 @@ def test_a_completed_checkout_links_no_second_customer(shop: Shop, tenant: str) 
     assert shop.database.subscriptions.tenant_of(other) is None
     assert "another customer already" in _reason(shop, "checkout.session.completed")[1]
     assert standing(shop.database, tenant) == ("free", "active")
+
+
+def test_a_completed_checkout_links_no_customer_that_another_tenant_gets_meanwhile(
+    shop: Shop, tenant: str, new_tenant: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, other = _bought(shop, tenant), new_tenant()
+    snapshot = shop.gateway.snapshot
+
+    def slow(customer_id: str) -> Snapshot:
+        shop.database.subscriptions.link(other, customer_id)
+        return snapshot(customer_id)
+
+    monkeypatch.setattr(shop.gateway, "snapshot", slow)
+    shop.deliver(event for event in shop.new_events() if event["type"] == "checkout.session.completed")
+    shop.consume()
+    assert shop.database.subscriptions.get(tenant) is None
+    assert _reason(shop, "checkout.session.completed") == ("ignored", f"{customer} is the customer of {other} already.")
 
 
 def test_a_completed_checkout_of_a_customer_that_is_not_marked_as_ours_links_nobody(shop: Shop, tenant: str) -> None:

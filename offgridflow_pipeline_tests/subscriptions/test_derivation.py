@@ -61,6 +61,25 @@ def test_active_is_active_also_when_it_is_to_end_with_the_period() -> None:
         assert _told(_at(START + 2 * DAY, subscription)) == ("active", START, None)
 
 
+@pytest.mark.parametrize(
+    ("facts", "renews"),
+    [
+        ({}, True),
+        ({"cancel_at": START + MONTH}, False),
+        ({"cancel_at": START + DAY}, False),
+        ({"cancel_at": START + MONTH + DAY}, True),
+        # A yearly item beside a monthly one: the month is charged again before the year ends.
+        ({"cancel_at": START + 12 * MONTH, "paid_until": START + 12 * MONTH}, True),
+        ({"cancel_at": START + DAY, "paid_until": None, "next_change": None}, False),
+        ({"status": "canceled"}, False),
+        ({"status": "incomplete"}, False),
+        ({"status": "past_due"}, True),
+    ],
+)
+def test_a_subscription_renews_unless_it_ends_before_its_next_period(facts: dict[str, Any], renews: bool) -> None:
+    assert _sub(**{"status": "active", **facts}).renews is renews
+
+
 def test_past_due_is_grace_for_fourteen_days_since_the_oldest_open_bill_and_then_restricted() -> None:
     due = START + MONTH
     subscription = _sub("past_due", open_invoices=(_bill(due), _bill(due + 5 * DAY, "in_2")))

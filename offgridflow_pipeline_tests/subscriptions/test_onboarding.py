@@ -16,6 +16,8 @@ from offgridflow_pipeline.subscriptions.reading_jobs import earliest_day, month_
 from offgridflow_pipeline_tests.subscriptions.shop import settings
 
 NOW = datetime(2026, 5, 10, 8, tzinfo=UTC)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+LATER = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
 SETTINGS = settings()
 
 
@@ -89,6 +91,30 @@ def test_bills_that_could_not_be_read_do_not_stop_it_and_a_failed_report_is_told
     _settle(database, customer, "failed")
     assert take_step(database, SETTINGS, customer, NOW) == "done"
     assert [mail.template for mail in database.outbox.list(customer)] == ["report_failed"]
+
+
+def test_bills_are_read_in_the_trace_of_the_run_and_the_report_goes_on_with_theirs(
+    database: Database, customer: str
+) -> None:
+    _connect(database, customer)
+    take_step(database, SETTINGS, customer, NOW, traceparent=TRACE)
+    assert {job.traceparent for job in database.jobs.list(customer, limit=100)} == {TRACE}
+    _settle(database, customer)
+    take_step(database, SETTINGS, customer, NOW, traceparent=LATER)
+    (report,) = database.jobs.list(customer, limit=100, job_type="report_generation")
+    assert report.traceparent == TRACE
+
+
+def test_a_report_whose_bills_were_read_outside_of_any_trace_is_made_in_that_of_the_run(
+    database: Database, customer: str
+) -> None:
+    _connect(database, customer)
+    take_step(database, SETTINGS, customer, NOW)
+    assert {job.traceparent for job in database.jobs.list(customer, limit=100)} == {None}
+    _settle(database, customer)
+    take_step(database, SETTINGS, customer, NOW, traceparent=LATER)
+    (report,) = database.jobs.list(customer, limit=100, job_type="report_generation")
+    assert report.traceparent == LATER
 
 
 def test_while_the_subscription_is_stopped_no_step_is_taken(database: Database, customer: str) -> None:

@@ -121,6 +121,15 @@ def test_a_trial_is_announced_three_days_before_its_end(
     assert mails(database, tenant)["trial_ending"] == 1
 
 
+def test_a_trial_that_is_followed_by_paid_periods_is_announced_also_when_an_end_is_set_behind_them(
+    database: Database, tenant: str, subscribed: Callable[..., None]
+) -> None:
+    end = START + 14 * DAY
+    subscribed("trialing", trial_end=end, next_change=end, cancel_at=START + 300 * DAY)
+    _pass(database, tenant, days=12)
+    assert mails(database, tenant)["trial_ending"] == 1
+
+
 def test_a_trial_that_was_cancelled_is_not_announced(
     database: Database, tenant: str, subscribed: Callable[..., None]
 ) -> None:

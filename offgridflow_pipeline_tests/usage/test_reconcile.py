@@ -57,3 +57,14 @@ def test_unknown_units_and_line_types_stay_visible(engine: Engine, tmp_path: Pat
         ("line_item_type", "Surprise", 1, Decimal(2)),
         ("unit", "Furlongs", 1, Decimal("5.52")),
     ]
+
+
+def test_what_no_rule_knows_is_told_for_each_day(engine: Engine, tmp_path: Path) -> None:
+    days = ("2026-10-05T00:00:00Z/2026-10-06T00:00:00Z", "2026-10-06T00:00:00Z/2026-10-07T00:00:00Z")
+    bill = [cur_row(pricing__unit="Furlongs", identity__TimeInterval=day) for day in days]
+    rows = extracted(engine, [write_bill(tmp_path / "bill.csv", bill)], "cur")
+    found = engine.to_arrow(unexplained(mapped_lines(engine, rows, "cur")).order_by("usage_date")).to_pylist()
+    assert [(r["usage_date"].isoformat(), r["value"], r["rows"]) for r in found] == [
+        ("2026-10-05", "Furlongs", 1),
+        ("2026-10-06", "Furlongs", 1),
+    ]

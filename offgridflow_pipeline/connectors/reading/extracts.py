@@ -112,7 +112,7 @@ def extract(
     distinct = {item.sha256: item for item in reversed(objects)}
     selects = [_select(item, table, lineage, limits or ReadLimits()) for item in reversed(distinct.values())]
     if not selects:
-        return engine.register(table.name, table.arrow_schema.empty_table())
+        return engine.register(table.name, table.no_rows())
     rows = " UNION ALL ".join(selects)
     if f"{SCHEME}://" in rows:
         register(engine)

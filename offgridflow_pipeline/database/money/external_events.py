@@ -266,6 +266,10 @@ class ExternalEvents:
             limit=limit,
         )
 
+    def given_up(self, limit: int) -> list[InboxEvent]:
+        """Newest events that are dead, until they are replayed."""
+        return self._select("state = 'dead' order by received_at desc, external_id limit :limit", limit=limit)
+
     def _select(self, condition: str, **values: object) -> list[InboxEvent]:
         with self._database.application_engine.begin() as connection:
             rows = connection.execute(

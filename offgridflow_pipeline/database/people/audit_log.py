@@ -138,19 +138,11 @@ class AuditLog:
 
     def anchors(self, tenant: str) -> list[AnchoredHead]:
         """The anchors that cover the chain, oldest first."""
-        with self._scope(tenant) as scope:
-            rows = scope.connection.execute(
-                sa.text(
-                    f"select {_ANCHOR}, l.seq, l.hash, l.proof from ogf.audit_anchor_leaves l"
-                    " join ogf.audit_anchors a on a.anchor_date = l.anchor_date"
-                    " where l.tenant_id = :tenant_id order by a.anchor_date"
-                ),
-                {"tenant_id": scope.tenant_id},
-            ).all()
-        return [
-            AnchoredHead(Anchor(*row[:4]), AnchorLeaf(ChainHead(scope.tenant_id, row.seq, row.hash), row.proof))
-            for row in rows
-        ]
+        return self._anchored(tenant, "order by a.anchor_date")
+
+    def newest_anchor(self, tenant: str) -> AnchoredHead | None:
+        """The last anchor that covers the chain; None before the first."""
+        return next(iter(self._anchored(tenant, "order by a.anchor_date desc limit 1")), None)
 
     def anchor(
         self, day: date, make: Callable[[Sequence[ChainHead], Anchor | None], tuple[Anchor, Sequence[AnchorLeaf]]]
@@ -171,6 +163,21 @@ class AuditLog:
             anchor, leaves = make([ChainHead(*row) for row in rows], before)
             _insert_anchor(connection, anchor, leaves)
         return anchor, True
+
+    def _anchored(self, tenant: str, order: str) -> list[AnchoredHead]:
+        with self._scope(tenant) as scope:
+            rows = scope.connection.execute(
+                sa.text(
+                    f"select {_ANCHOR}, l.seq, l.hash, l.proof from ogf.audit_anchor_leaves l"
+                    " join ogf.audit_anchors a on a.anchor_date = l.anchor_date"
+                    f" where l.tenant_id = :tenant_id {order}"
+                ),
+                {"tenant_id": scope.tenant_id},
+            ).all()
+        return [
+            AnchoredHead(Anchor(*row[:4]), AnchorLeaf(ChainHead(scope.tenant_id, row.seq, row.hash), row.proof))
+            for row in rows
+        ]
 
     @contextmanager
     def _scope(self, tenant: str) -> Iterator[TenantScope]:

@@ -21,7 +21,7 @@ State = Literal["accepted", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An uploaded file; `problems` are documents of row, column, message and cure."""
+    """An uploaded file; `problems` are documents of row, column, message and cure (and sheet, in a workbook)."""
 
     upload_id: UUID
     kind: str

@@ -71,6 +71,7 @@ def report_facts(
     from offgridflow_pipeline.defs.assets.reports import profile_of
     from offgridflow_pipeline.reporting.facts import report_facts as facts
     from offgridflow_pipeline.reporting.facts import unchanged_since
+    from offgridflow_pipeline.reporting.trail import TrailAnchor
 
     (tenant, month), *_ = _of_each(context)
     inventory = ghg_inventory[tenant]
@@ -78,7 +79,8 @@ def report_facts(
     earlier = platform.engine.to_arrow(inventory.filter(inventory.month < month))
     profile = profile_of(platform, tenant, context.run.run_id)
     previous = [earlier.filter(pc.equal(earlier["month"], past)) for past in pc.unique(earlier["month"])]
-    rows = facts(current, profile, previous=previous)
+    anchored = platform.database.audit_log.newest_anchor(tenant)
+    rows = facts(current, profile, previous=previous, anchor=TrailAnchor.of(anchored) if anchored else None)
     built = _built_before(platform, tenant, month)
     if built is not None and unchanged_since(built, rows):
         rows = built

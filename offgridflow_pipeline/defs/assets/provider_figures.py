@@ -49,7 +49,7 @@ def control_totals(context: dg.AssetExecutionContext, platform: Platform) -> dic
     """
     import pyarrow as pa
 
-    empty = schemas.CONTROL_TOTALS.arrow_schema.empty_table()
+    empty = schemas.CONTROL_TOTALS.no_rows()
     found: dict[str, Any] = {}
     for tenant, days in days_by_tenant(context.partition_keys).items():
         asked = [c for c in platform.connections(tenant) if c.reconcile != "none" and c.role == "record"]

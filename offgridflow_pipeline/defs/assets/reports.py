@@ -1,4 +1,4 @@
-"""Report assets of a month: iXBRL, xBRL-XML, PDF and data pack from one fact table, then publication.
+"""Report assets of a month: iXBRL, xBRL-XML, PDF, workbook and data pack from one fact table, then publication.
 
 Artefacts are drafts until `report_publication` has seen every blocking check pass: nothing invalid or
 half-written becomes visible. A plan without a format has reports without it: `standings.without_barred` leaves its
@@ -17,7 +17,7 @@ import dagster as dg
 from offgridflow_pipeline import __version__
 from offgridflow_pipeline.defs.artefacts import load_artefact, store_artefact
 from offgridflow_pipeline.defs.catalog import OWNERS, asset_tags, description
-from offgridflow_pipeline.defs.checks.verdict import Failures, verdict
+from offgridflow_pipeline.defs.checks.verdict import Failures, rows_of, verdict
 from offgridflow_pipeline.defs.job_runs import ACTOR_TAG
 from offgridflow_pipeline.defs.partitions import (
     month_tenant,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from offgridflow_pipeline.reporting.profile import ReportProfile
 
-DRAFTS = ("report_pdf", "report_ixbrl", "report_xbrl", "report_datapack")
+DRAFTS = ("report_pdf", "report_ixbrl", "report_xbrl", "report_workbook", "report_datapack")
 #: Also told the artefacts that go into this one, where the run makes them.
 Build = Callable[[Platform, "pa.Table", "ReportProfile", str, Path, Sequence[Path]], Path]
 
@@ -140,16 +140,29 @@ def _pdf(
     return build_pdf(facts, profile, parts, folder / _file(profile, month, "pdf"))
 
 
+def _workbook(
+    platform: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path, _: Sequence[Path]
+) -> Path:
+    from offgridflow_pipeline.reporting.workbook.document import build_workbook
+
+    return build_workbook(facts, _cited(platform, profile.tenant, month), folder / _file(profile, month, "xlsx"))
+
+
+def _cited(platform: Platform, tenant: str, month: str) -> list[dict[str, Any]]:
+    """Factors of the month's ledger, as the workbook lists them."""
+    from offgridflow_pipeline.reporting.cited_factors import cited_factors
+
+    ledger = rows_of(platform, "emission_lines", tenant, month_days(month))
+    return cited_factors(platform.engine, ledger, platform.factor_set)
+
+
 def _datapack(
     platform: Platform, facts: "pa.Table", profile: "ReportProfile", month: str, folder: Path, _: Sequence[Path]
 ) -> Path:
     from offgridflow_pipeline.reporting.datapack import build_datapack
 
     days = month_days(month)
-    tables = {
-        name: platform.engine.table(platform.lake.slice(profile.tenant, name, days))
-        for name in ("emission_lines", "scope_totals")
-    }
+    tables = {name: rows_of(platform, name, profile.tenant, days) for name in ("emission_lines", "scope_totals")}
     return build_datapack(
         platform.engine, facts, tables, platform.factor_set, profile, folder / _file(profile, month, "datapack.zip")
     )
@@ -165,6 +178,12 @@ report_pdf = _artefact_asset(
     "pdf",
     _pdf,
     after=("report_ixbrl",),
+)
+report_workbook = _artefact_asset(
+    "report_workbook",
+    "The report as a workbook: every fact as a number with its id, the report's tables, factors and dictionary.",
+    "excel",
+    _workbook,
 )
 report_datapack = _artefact_asset(
     "report_datapack", "Ledger, totals, facts, factors and data dictionary as CSV and Parquet.", "zip", _datapack
@@ -196,7 +215,28 @@ def _validity_check(asset: str) -> dg.AssetChecksDefinition:
     return valid
 
 
-REPORT_CHECKS = [_validity_check("report_ixbrl"), _validity_check("report_xbrl")]
+@dg.asset_check(
+    asset="report_workbook",
+    name="equals_facts",
+    description="Read back, every cell shows, in its format, what facts and factors say there; names fit too.",
+    blocking=True,
+    partitions_def=month_tenant,
+)
+def workbook_equals_facts(context: dg.AssetCheckExecutionContext, platform: Platform) -> dg.AssetCheckResult:
+    """The workbook against the month's facts and factors, as they are stored."""
+    from offgridflow_pipeline.reporting.workbook.reading import differences
+
+    failing: Failures = {}
+    for key in (str(k) for k in context.partition_keys):
+        start, tenant = split_key(key)
+        facts = platform.engine.to_arrow(rows_of(platform, "report_facts", tenant, [start[:7]]))
+        with load_artefact(platform, tenant, start[:7], "report_workbook") as path:
+            if found := differences(path, facts, _cited(platform, tenant, start[:7])):
+                failing[key] = "; ".join(found[:5])
+    return verdict(context, platform, "report_workbook", "equals_facts", failing)
+
+
+REPORT_CHECKS = [_validity_check("report_ixbrl"), _validity_check("report_xbrl"), workbook_equals_facts]
 
 
 @dg.asset(

@@ -19,8 +19,9 @@ def usage_cost(platform: Platform, tenant: str, table: schemas.Table, partitions
     from offgridflow_pipeline.usage.reconcile import extract_cost
 
     extracts = {spoken: rows_of(platform, name, tenant, partitions) for spoken, name in EXTRACT_TABLES.items()}
+    filled = {spoken: rows for spoken, rows in extracts.items() if not platform.engine.is_known_empty(rows)}
     lines = cost_by_currency(rows_of(platform, table.name, tenant, partitions), "BilledCost")
-    return compare(platform, extract_cost(extracts), lines, ("the extracts", "usage_lines"))
+    return compare(platform, extract_cost(filled or extracts), lines, ("the extracts", "usage_lines"))
 
 
 @lake_check(
@@ -89,20 +90,21 @@ def usage_feed_of_record(
     }
 
 
-@lake_check("usage_lines", "known_values", "Every unit and line item type is known to the rule data.", severity="WARN")
-def usage_known_values(platform: Platform, tenant: str, table: schemas.Table, partitions: list[Any]) -> dict[Any, str]:
+def unknown_values(platform: Platform, tenant: str, table: schemas.Table, partitions: list[Any]) -> dict[Any, str]:
     """Units and line types that no rule knows; they stay visible as unmapped or as fees."""
     from offgridflow_pipeline.usage.reconcile import unexplained
 
-    found: dict[Any, str] = {}
-    for day in partitions:
-        rows = listed(platform, unexplained(rows_of(platform, table.name, tenant, [day])).order_by("finding", "value"))
-        if rows:
-            found[day] = "; ".join(
-                f"{r['finding']} {r['value']!r}: {r['rows']} rows, {r['cost']} {r['currency']}" for r in rows
-            )
-    return found
+    unknown = unexplained(rows_of(platform, table.name, tenant, partitions))
+    found: dict[Any, list[str]] = {}
+    for r in listed(platform, unknown.order_by("finding", "value", "currency")):
+        text = f"{r['finding']} {r['value']!r}: {r['rows']} rows, {r['cost']} {r['currency']}"
+        found.setdefault(r["usage_date"], []).append(text)
+    return {day: "; ".join(texts) for day, texts in found.items()}
 
+
+usage_known_values = lake_check(
+    "usage_lines", "known_values", "Every unit and line item type is known to the rule data.", severity="WARN"
+)(unknown_values)
 
 USAGE_CHECKS = [
     *line_checks("usage_lines"),

@@ -6,7 +6,6 @@ index. Equal facts give equal bytes.
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from reportlab.platypus import BaseDocTemplate, Frame, NextPageTemplate, PageBre
 from offgridflow_pipeline.reporting.artefact import written
 from offgridflow_pipeline.reporting.display import month_name
 from offgridflow_pipeline.reporting.fact import FactSet, fact_set
+from offgridflow_pipeline.reporting.facts_file import facts_csv
 from offgridflow_pipeline.reporting.pdf import pages as furniture
 from offgridflow_pipeline.reporting.pdf import theme
 from offgridflow_pipeline.reporting.pdf.archive import Attachment, archived
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from offgridflow_pipeline.reporting.profile import ReportProfile
-
-_FACT_COLUMNS = (
-    "fact_id", "metric", "period_start", "period_end", "dims", "value", "unit", "decimals", "not_available_reason",
-)  # fmt: skip
 
 
 def build_pdf(facts: pa.Table, profile: ReportProfile, attachments: Sequence[Path], out: Path) -> Path:
@@ -55,7 +51,7 @@ def build_pdf(facts: pa.Table, profile: ReportProfile, attachments: Sequence[Pat
     _drawn(stated, title, found, Pages(), has_ixbrl=has_ixbrl)
     content = _drawn(stated, title, Pages(), found, has_ixbrl=has_ixbrl)
     files = [Attachment(path.name, path.read_bytes()) for path in attachments]
-    files.append(Attachment(f"{out.stem}-facts.csv", _facts_csv(facts)))
+    files.append(Attachment(f"{out.stem}-facts.csv", facts_csv(facts)))
     return written(out, archived(content, title=title, author=furniture.BRAND, attachments=files))
 
 
@@ -87,11 +83,3 @@ def _drawn(facts: FactSet, title: str, pages: Pages, index_pages: Pages, *, has_
     )
     document.build([NextPageTemplate("page"), PageBreak(), *sections(facts, pages, index_pages, has_ixbrl=has_ixbrl)])
     return buffer.getvalue()
-
-
-def _facts_csv(facts: pa.Table) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, _FACT_COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(facts.sort_by("sort_order").to_pylist())
-    return buffer.getvalue().encode()

@@ -39,8 +39,10 @@ from offgridflow_pipeline.reporting.tables import (
     share_tables,
     statement_table,
     text_facts,
+    trail_table,
     trend_table,
 )
+from offgridflow_pipeline.reporting.trail import TRAIL_TEXT
 
 #: Figures at the head of the statement, and those beside it.
 _HEADLINE = ("total_location", "total_market", "change_location")
@@ -67,6 +69,7 @@ def sections(facts: FactSet, pages: Pages, index_pages: Pages, *, has_ixbrl: boo
     yield PageBreak()
     yield from _factors(facts, pages)
     yield PageBreak()
+    yield from _check(facts, pages)
     yield from _index(facts, index_pages, has_ixbrl=has_ixbrl)
 
 
@@ -206,7 +209,7 @@ def _currencies(facts: FactSet) -> list[str]:
 
 def _method(facts: FactSet, pages: Pages) -> Iterator[Flowable]:
     yield from _heading("Method and boundary")
-    elsewhere = ("text_data_quality", "text_attributions")
+    elsewhere = ("text_data_quality", "text_attributions", TRAIL_TEXT)
     blocks = [fact for fact in text_facts(facts) if fact.metric not in elsewhere]
     rows = [
         [
@@ -242,6 +245,18 @@ def _factors(facts: FactSet, pages: Pages) -> Iterator[Flowable]:
         for part in (sources.value or "").split("\n\n"):
             yield text(part, theme.NOTE)
     yield from table_flow(identity_table(facts), pages)
+
+
+def _check(facts: FactSet, pages: Pages) -> Iterator[Flowable]:
+    """How an auditor checks the report against the audit log; facts of an earlier release don't say it."""
+    if not (how := facts.get(TRAIL_TEXT)):
+        return
+    yield from _heading("How to check this report")
+    yield FactMark(how.fact_id, pages)
+    for part in (how.value or "").split("\n\n"):
+        yield text(part)
+    yield from table_flow(trail_table(facts), pages)
+    yield PageBreak()
 
 
 def _index(facts: FactSet, pages: Pages, *, has_ixbrl: bool) -> Iterator[Flowable]:

@@ -31,8 +31,10 @@ from offgridflow_pipeline.reporting.tables import (
     share_tables,
     statement_table,
     text_facts,
+    trail_table,
     trend_table,
 )
+from offgridflow_pipeline.reporting.trail import TRAIL_TEXT
 from offgridflow_pipeline.reporting.xbrl.instance import (
     context_node,
     instance_namespaces,
@@ -137,10 +139,13 @@ class _Page:
         self._section(page, "The bill", [*disposition_tables(facts), reconciliation_table(facts)])
         self._section(page, "Method", [])
         for metric_name, fact in texts.items():
-            if metric_name != "text_data_quality":
+            if metric_name not in ("text_data_quality", TRAIL_TEXT):
                 self._text(page, fact)
         self._section(page, "Factors", [factor_table(facts)])
         self._section(page, "Report and run", [identity_table(facts)])
+        if how := texts.get(TRAIL_TEXT):
+            self._section(page, "How to check this report", [trail_table(facts)])
+            self._text(page, how)
 
     def _rest(self, page: etree._Element) -> None:
         """Facts that no table above has shown: none may be hidden."""

@@ -10,13 +10,16 @@ from offgridflow_pipeline.identity import api_keys, sessions
 from offgridflow_pipeline.identity.permissions import Permission, permissions_of
 from offgridflow_pipeline.sidecar.entrance.caller import Caller
 from offgridflow_pipeline.sidecar.entrance.problems import unauthenticated
+from offgridflow_pipeline.subscriptions.derivation import GRACE
 from offgridflow_pipeline.subscriptions.entitlements import standing
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from fastapi import Request
 
+    from offgridflow_pipeline.database.engine import Database
     from offgridflow_pipeline.sidecar.services import Services
 
 
@@ -89,6 +92,7 @@ def _by_session(services: Services, cookie: str) -> Iterator[Caller]:
             raise unauthenticated("Your session has ended: sign in again.")
         found, bound = begun
         sessions.touch(bound, found)
+        stands = standing(services.settings, found.plan, found.billing_state)
         yield Caller(
             kind="session",
             principal=f"user:{found.user_id}",
@@ -107,5 +111,12 @@ def _by_session(services: Services, cookie: str) -> Iterator[Caller]:
             second_factor=found.second_factor,
             stepped_up_at=found.stepped_up_at,
             break_glass=found.break_glass,
-            standing=standing(services.settings, found.plan, found.billing_state),
+            standing=stands,
+            restricted_at=_end_of_grace(bound, found.slug) if found.slug and stands.state == "grace" else None,
         )
+
+
+def _end_of_grace(bound: Database, tenant: str) -> datetime | None:
+    """When the grace ends; None when it did since the request began."""
+    now = bound.subscriptions.standing(tenant)
+    return now.since + GRACE if now.state == "grace" and now.since else None

@@ -18,7 +18,10 @@ STEP_UP_LASTS = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls. `database` is bound to the transaction of the call and to the caller's tenant and user."""
+    """Who calls. `database` is bound to the transaction of the call and to the caller's tenant and user.
+
+    `restricted_at`: when nothing new is made any more unless it is paid; a person's, in the state `grace` only.
+    """
 
     kind: Literal["session", "api_key", "token"]
     principal: str
@@ -39,6 +42,7 @@ class Caller:
     break_glass: bool = False
     data_version: int | None = None
     standing: Standing = UNLIMITED
+    restricted_at: datetime | None = None
 
     def may(self, permission: Permission) -> bool:
         """Whether the caller holds the permission."""

@@ -28,6 +28,7 @@ PAGES = (
     "billing",
     "settings",
     "second_factor",
+    "recovery_codes",
 )
 
 

@@ -28,7 +28,9 @@ def banner(texts: Texts, caller: Caller | None) -> Banner | None:
     """What everybody of the organisation should know of its subscription; None while there is nothing."""
     if caller is None or caller.tenant_id is None or (kind := _TOLD.get(caller.standing.state)) is None:
         return None
-    return Banner(kind, texts(f"banner.{caller.standing.state}"))
+    if caller.standing.state != "grace":
+        return Banner(kind, texts(f"banner.{caller.standing.state}"))
+    return Banner(kind, texts("banner.grace", day=texts.day(caller.restricted_at))) if caller.restricted_at else None
 
 
 def limit_met(texts: Texts, caller: Caller | None, cause: str) -> str | None:

@@ -48,7 +48,7 @@ class AuditEntry(TypedDict):
     target: str
     outcome: str
     request_id: str
-    ip_hash: Annotated[str, Field(description="Equal addresses look equal, no more.")]
+    ip_hash: Annotated[str, Field(description="Equal networks (an IPv4 address, a /64 of IPv6) look equal, no more.")]
     details: dict[str, Any]
     hash: Annotated[str, Field(description="SHA-256 over the hash before, `seq` and the body, hexadecimal.")]
 

@@ -108,6 +108,17 @@ class Code(BaseModel):
     code: Annotated[str, Field(min_length=6, max_length=32)]
 
 
+class BothFactors(BaseModel):
+    """Password and code of the authenticator: a recovery code does not do."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"password": "violet-lamp-river", "code": "492039"}]}
+    )
+
+    password: Password
+    code: Annotated[str, Field(min_length=6, max_length=32)]
+
+
 class Enrolment(BaseModel):
     """A secret for an authenticator; it is in force once a code of it was confirmed."""
 
@@ -342,17 +353,26 @@ def confirm(auth: Annotated[Authorization, signed_in()], body: Code) -> Response
     operation_id="renew_recovery_codes",
     summary="Replace your recovery codes",
     response_model=RecoveryCodes,
-    responses=problem_responses(401, 403, 404, 409, 429),
+    responses=problem_responses(401, 403, 404, 409, 422, 429, 503),
 )
-def renew_recovery_codes(auth: Annotated[Authorization, signed_in()]) -> Response:
-    """New codes; the older ones are void."""
-    with refusals_as_problems(), auth.transaction() as caller:
-        person = person_of(caller)
-        sessions.require_step_up(caller.stepped_up)
-        codes = second_factor.renew_recovery_codes(
-            auth.services, caller.database, caller.tenant, person.user_id, visitor_of(auth.request)
-        )
-    return answers.written(RecoveryCodes, RecoveryCodes(recovery_codes=codes), status=200)
+def renew_recovery_codes(auth: Annotated[Authorization, signed_in()], body: BothFactors) -> Response:
+    """New codes, shown once; the older ones are void and your other sessions end. The cookie gets a new token."""
+    visitor = visitor_of(auth.request)
+    user_id = None
+    try:
+        with auth.transaction() as caller:
+            person = person_of(caller)
+            user_id = person.user_id
+            codes = second_factor.renew_recovery_codes(
+                auth.services, caller.database, caller.tenant, person.user_id, person.session_id, visitor,
+                password=body.password.get_secret_value(), code=body.code,
+            )  # fmt: skip
+            token = sessions.rotate(caller.database, person.user_id, person.session_id, auth.services.pepper)
+    except RefusedError as error:
+        if user_id is not None and error.code != "not_enrolled":
+            sign_in.note_failed_step_up(auth.services, user_id, visitor, error.code)
+        raise problem_of(error) from error
+    return _recovery_codes(auth.services, codes, token)
 
 
 def _done() -> Response:

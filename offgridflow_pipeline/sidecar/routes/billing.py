@@ -133,7 +133,7 @@ def create_checkout(
         replayed = replay_of(caller, auth.request, body)
     if replayed is not None:
         return replayed
-    url = billing.begin_checkout(auth.services, caller, body.plan)
+    url = billing.begin_checkout(auth, caller, body.plan)
     with auth.transaction() as caller, idempotent(caller, auth.request, body) as once:
         return once.replay or once.keep(_page(url))
 
@@ -153,7 +153,7 @@ def create_billing_portal(auth: Annotated[Authorization, requires(Permission.BIL
     """
     with auth.transaction() as caller:
         billing.require_configured(auth.services.settings)
-    return _page(billing.begin_portal(auth.services, caller, attempt=auth.request.state.request_id))
+    return _page(billing.begin_portal(auth, caller))
 
 
 @router.post(

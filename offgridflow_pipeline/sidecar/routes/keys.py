@@ -112,7 +112,10 @@ def create_api_key(
     body: NewKey,
     _key: Annotated[str | None, idempotency_key()] = None,
 ) -> Response:
-    """A new key. Its text is in this answer and nowhere else: keep it in a secret store."""
+    """A new key. Its text is in this answer and nowhere else: keep it in a secret store.
+
+    Code `too_many_keys`: the organisation has as many live keys as it may have.
+    """
     with auth.transaction() as caller, idempotent(caller, auth.request, body) as once:
         if once.replay is not None:
             return once.replay
@@ -125,8 +128,11 @@ def create_api_key(
                 creator=caller.principal,
                 creator_permissions=caller.permissions,
                 expires_at=body.expires_at,
+                at_most=auth.services.settings.maximum_live_keys,
                 **trail(auth.request),
             )
+        except api_keys.TooManyKeysError as error:
+            raise Problem(409, "too_many_keys", str(error)) from error
         except api_keys.ApiKeyError as error:
             raise _refused(error, "/body/") from error
         return once.keep(_created(created))

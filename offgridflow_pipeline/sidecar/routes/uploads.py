@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from hashlib import file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NotRequired
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.routing import APIRoute
@@ -70,6 +70,7 @@ class UploadProblem(TypedDict):
     column: str
     message: str
     cure: str
+    sheet: NotRequired[Annotated[str, Field(description="Worksheet of the row, in a workbook.")]]
 
 
 class UploadLinks(TypedDict):
@@ -109,12 +110,17 @@ class UploadedFile(TypedDict):
 def create_upload(
     auth: Annotated[Authorization, requires(Permission.UPLOADS_WRITE, makes=Entitlement.UPLOADS)],
     kind: Annotated[ActivityKind, Form(description="What the file holds.")],
-    file: Annotated[UploadFile, File(description="CSV in UTF-8, plain or gzip.")],
+    file: Annotated[UploadFile, File(description="CSV in UTF-8, plain or gzip; or an Excel workbook (.xlsx).")],
 ) -> Response:
-    """Keep the file and tell what is wrong with its form: row, column, message and cure of every fault."""
+    """Keep the file and tell what is wrong with its form: row, column, message and cure of every fault.
+
+    Of a workbook its only visible sheet is read; of several the one that is named after the kind.
+    """
     if not file.size:
         wrong = FieldProblem(pointer="/body/file", message="The file is empty.", code="empty_file")
-        raise Problem(422, "empty_file", "The file is empty: upload a CSV file with a header row.", errors=[wrong])
+        raise Problem(
+            422, "empty_file", "The file is empty: upload a CSV file or a workbook with a header row.", errors=[wrong]
+        )
     with auth.transaction() as caller:
         sha256 = file_digest(file.file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file in all but name
         before = caller.database.uploads.same(caller.tenant, kind, sha256)
@@ -200,6 +206,7 @@ def _plain_name(name: str | None) -> str:
 def _problems(form: FileForm) -> list[dict[str, Any]]:
     told = [
         {"row": fault.row, "column": fault.column, "message": fault.message, "cure": fault.cure}
+        | ({"sheet": fault.sheet} if fault.sheet else {})
         for fault in form.faults
     ]
     if form.more_faults:

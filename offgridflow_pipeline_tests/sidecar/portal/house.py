@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pyotp
 from lxml import html
 
 from offgridflow_pipeline.identity import api_keys
@@ -72,6 +74,26 @@ DOORS = (
     "/reset-password?token=unknown",
     "/invitation?token=unknown",
 )
+
+
+def with_second_factor(world: World, someone: Someone) -> tuple[str, list[str], dict[str, str]]:
+    """Enrol by the pages; returns the key, the recovery codes, and headers of the session as it is then."""
+    begun = world.client.post("/settings/second-factor", headers=someone.headers)
+    secret = tree(begun).xpath("//code[@class='secret']")[0].text.replace(" ", "")
+    confirmed = world.client.post(
+        "/settings/second-factor/confirm", data={"code": pyotp.TOTP(secret).now()}, headers=someone.headers
+    )
+    return secret, shown_codes(confirmed), signed_in_with(world, confirmed)
+
+
+def shown_codes(answer: Any) -> list[str]:
+    """The recovery codes on a page."""
+    return [item.text for item in tree(answer).xpath("//ul[@class='codes']/li")]
+
+
+def next_code(secret: str) -> str:
+    """The code that the authenticator shows next: the present one was used to enrol."""
+    return pyotp.TOTP(secret).at(time.time() + 30)
 
 
 def last_month() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from offgridflow_pipeline.database.engine import Database
+from offgridflow_pipeline.database.money.subscriptions import StoredStanding, Subscriptions
 from offgridflow_pipeline.demo.stripe_counterpart.world import Failure
 from offgridflow_pipeline.subscriptions.entitlements import EVERY_STATE
 from offgridflow_pipeline.subscriptions.plans import subscribable
@@ -69,7 +70,7 @@ def test_the_page_says_plan_and_use_and_what_every_plan_allows(own: House) -> No
     assert figures == {"Connections": "1 of 1", "Members": "2 of 2", "Auditors": "0 of 0"}
     rows = [[" ".join(cell.text_content().split()) for cell in row] for row in tree(page).xpath("//tbody/tr")]
     assert [row[0] for row in rows] == ["Freeyour plan", "Basic", "Pro", "Enterprise"]
-    assert rows[2][1:7] == ["10", "1,830", "50", "5", "Data pack, PDF, Inline XBRL, XBRL", "1,200"]
+    assert rows[2][1:7] == ["10", "1,830", "50", "5", "Data pack, PDF, Workbook, Inline XBRL, XBRL", "1,200"]
     assert rows[1][6] == "no API"
     assert [row[7] for row in rows] == ["", "Choose Basic", "Choose Pro", "Choose Enterprise"]
 
@@ -124,6 +125,41 @@ def test_a_failed_payment_is_told_on_every_page_and_who_pays_has_the_way(own: Ho
     assert re.search(r"Everything goes on until \d+ \w+ 20\d\d", words(page))
     assert tree(page).xpath("//form[@action='/billing/portal']//button/text()") == ["Pay at Stripe"]
     assert own.post("/billing/portal").headers["location"].startswith("http")
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", "Everything goes on until 15 January 2026; then"), ("de", "Bis zum 15. Januar 2026 geht alles weiter")],
+)
+def test_the_banner_of_a_failed_payment_names_the_day_on_which_work_stops(own: House, language: str, said: str) -> None:
+    own.post("/settings/profile", {"name": "Bianca", "locale": language})
+    shop_of(own).put(own.tenant, "pro", "grace")  # since the first of January
+    (told,) = banners(own.get("/reports"))
+    assert said in told
+
+
+def test_the_banner_names_the_same_day_as_the_billing_page(own: House) -> None:
+    buy(own)
+    shop_of(own).bring(own.tenant)
+    fail_to_pay(own, later=timedelta(hours=1))
+    page = own.get("/billing")
+    days = re.findall(r"Everything goes on until (\d+ \w+ 20\d\d)", words(page))
+    assert len(days) == 2
+    assert len(set(days)) == 1
+
+
+def test_a_payment_that_arrives_while_the_page_is_made_leaves_no_banner_of_a_day_that_is_none(
+    own: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop_of(own).put(own.tenant, "pro", "grace")
+    standing = Subscriptions.standing
+
+    def paid_meanwhile(self: Subscriptions, tenant: str) -> StoredStanding:
+        shop_of(own).put(tenant, "pro", "active")
+        return standing(self, tenant)
+
+    monkeypatch.setattr(Subscriptions, "standing", paid_meanwhile)
+    assert banners(own.get("/reports")) == []
 
 
 def test_an_unpaid_subscription_is_restricted_and_says_what_brings_it_back(own: House) -> None:

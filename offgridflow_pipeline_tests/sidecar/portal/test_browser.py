@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from offgridflow_pipeline_tests.counterparts.browser import PROGRAM, browser, served
-from offgridflow_pipeline_tests.sidecar.portal.house import DOORS, House
+from offgridflow_pipeline_tests.sidecar.portal.house import DOORS, House, next_code, with_second_factor
 from offgridflow_pipeline_tests.sidecar.world import PASSWORD
 
 pytestmark = [
@@ -97,6 +97,33 @@ def test_a_person_signs_in_by_keyboard_alone_and_can_skip_the_navigation(
     assert focused(page) == "Skip to content"
     page.keyboard.press("Enter")
     assert focused(page) == "main"
+    opened.close()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_recovery_codes_are_renewed_on_pages_that_axe_finds_nothing_against(
+    chromium: Browser, address: str, house: House, size: str
+) -> None:
+    secret, _, headers = with_second_factor(house.world, house.world.someone(house.tenant, "viewer"))
+    opened = context(chromium, address, house, size, signed_in=False)
+    opened.add_cookies([{"name": "ogf_session", "value": headers["Cookie"].partition("=")[2], "url": address}])
+    page, axe = opened.new_page(), Axe()
+
+    def wrong() -> list[str]:
+        wider = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        found = [one["id"] for one in axe.run(page, options=RULES).response["violations"]]
+        return found + (["wider than the window"] if page.evaluate(wider) else [])
+
+    page.goto(address + "/settings")
+    page.click("a:has-text('New recovery codes')")
+    assert wrong() == []
+    for code in ("000000", next_code(secret)):
+        page.fill("#password", PASSWORD)
+        page.fill("#code", code)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("[role=alert]" if code == "000000" else ".codes")
+        assert wrong() == []
+    assert page.locator(".codes li").count() == 8
     opened.close()
 
 

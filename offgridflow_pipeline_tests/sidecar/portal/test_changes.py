@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
 
 from offgridflow_pipeline.identity.api_keys import parse
+from offgridflow_pipeline_tests.inventory.workbooks import book
 from offgridflow_pipeline_tests.sidecar.portal.house import House, last_month, report_of, tree, where, words
 from offgridflow_pipeline_tests.sidecar.world import Someone, World
 
@@ -114,6 +116,20 @@ def test_a_key_that_cannot_be_made_says_which_field_is_wrong(own: House, form: d
     assert own.world.api.api_keys.list(own.tenant) == []
 
 
+def test_one_key_too_many_is_refused_above_the_form_which_keeps_what_was_written(
+    own: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = own.world.app.state.services
+    monkeypatch.setattr(services, "settings", services.settings.model_copy(update={"maximum_live_keys": 1}))
+    form = {"permissions": ["emissions:read"], "until": "2027-06-30"}
+    assert own.post("/keys", {**form, "name": "first"}).status_code == 200
+    refused = own.post("/keys", {**form, "name": "second"})
+    assert refused.status_code == 422
+    assert "as many live keys as it may have" in messages(refused)
+    assert tree(refused).xpath("//input[@name='name']/@value") == ["second"]
+    assert len(own.world.api.api_keys.list(own.tenant)) == 1
+
+
 def test_a_key_is_rotated_and_ended(own: House) -> None:
     own.post("/keys", {"name": "nightly", "permissions": ["emissions:read"], "until": "2027-06-30"})
     first = own.world.api.api_keys.list(own.tenant)[0]
@@ -188,6 +204,15 @@ def test_a_sent_file_shows_its_faults_row_by_row(own: House) -> None:
     missing = own.post("/uploads", {"kind": "fuel"})
     assert missing.status_code == 422
     assert tree(missing).xpath("//*[@id='file-wrong']")
+
+
+def test_a_fault_in_a_workbook_is_shown_with_its_sheet(own: House) -> None:
+    content = book([("mode", "quantity", "unit", "date"), ("air", "many", "km", date(2026, 3, 4))])
+    sent = own.world.client.post(
+        "/uploads", data={"kind": "travel"}, files={"file": ("trips.xlsx", content)}, headers=own.owner.headers
+    )
+    place = tree(own.get(where(sent)[0])).xpath("//tbody/tr[1]/th")[0]
+    assert (place.text, place.xpath("span")[0].text) == ("2", "Rows")
 
 
 def test_the_audit_log_is_filtered_paged_and_exported(own: House) -> None:

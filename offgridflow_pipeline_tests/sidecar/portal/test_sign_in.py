@@ -6,30 +6,26 @@ import re
 import uuid
 from datetime import timedelta
 
-import pyotp
 import pytest
 import sqlalchemy as sa
 
 from offgridflow_pipeline.identity.single_use import mint_invitation, mint_reset
 from offgridflow_pipeline.sidecar.portal.rendering import local_path
-from offgridflow_pipeline_tests.sidecar.portal.house import signed_in_with, tree, where, words
+from offgridflow_pipeline_tests.sidecar.portal.house import (
+    next_code,
+    shown_codes,
+    signed_in_with,
+    tree,
+    where,
+    with_second_factor,
+    words,
+)
 from offgridflow_pipeline_tests.sidecar.world import ORIGIN, PASSWORD, PEPPER, Someone, World
 
 
 def sign_in(world: World, someone: Someone, password: str = PASSWORD, **more: str):
     world.client.cookies.clear()
     return world.client.post("/sign-in", data={"email": someone.email, "password": password, **more}, headers=ORIGIN)
-
-
-def with_second_factor(world: World, someone: Someone) -> tuple[str, list[str], dict[str, str]]:
-    """Enrol by the pages; returns the key, the recovery codes, and headers of the session as it is then."""
-    begun = world.client.post("/settings/second-factor", headers=someone.headers)
-    secret = tree(begun).xpath("//code[@class='secret']")[0].text.replace(" ", "")
-    confirmed = world.client.post(
-        "/settings/second-factor/confirm", data={"code": pyotp.TOTP(secret).now()}, headers=someone.headers
-    )
-    codes = [item.text for item in tree(confirmed).xpath("//ul[@class='codes']/li")]
-    return secret, codes, signed_in_with(world, confirmed)
 
 
 @pytest.fixture
@@ -114,6 +110,50 @@ def test_the_key_of_the_second_factor_is_drawn_as_a_qr_code(world: World, viewer
     assert page.xpath("//div[@class='qr']//*[local-name()='title']")[0].text
 
 
+def test_recovery_codes_are_renewed_with_password_and_authenticator_and_shown_once(
+    world: World, viewer: Someone
+) -> None:
+    path = "/settings/recovery-codes"
+    secret, old, headers = with_second_factor(world, viewer)
+    assert tree(world.client.get("/settings", headers=headers)).xpath(f"//a[@href='{path}']")
+    form = {"password": PASSWORD, "code": next_code(secret)}
+    for wrong, field in (({"password": "wrong"}, "password"), ({"code": old[0]}, "code"), ({"code": "000000"}, "code")):
+        refused = world.client.post(path, data={**form, **wrong}, headers=headers)
+        assert refused.status_code == 401
+        assert tree(refused).xpath(f"//input[@name='{field}']/@aria-invalid") == ["true"]
+        assert tree(refused).xpath("//input[@name='password']/@value") == [""]
+        assert shown_codes(refused) == []
+    renewed = world.client.post(path, data=form, headers=headers)
+    new = shown_codes(renewed)
+    assert len(set(new) - set(old)) == 8
+    assert "codes that you had before are void" in words(renewed)
+    assert renewed.headers["cache-control"] == "no-store"
+    rotated = signed_in_with(world, renewed)
+    assert where(world.client.get(path, headers=headers))[0] == "/sign-in"
+    again = world.client.post(path, data=form, headers=rotated)
+    assert (again.status_code, shown_codes(again)) == (401, [])
+    assert not set(new) & set(words(world.client.get(path, headers=rotated)).split())
+    asked = sign_in(world, viewer)
+    step = {field.get("name"): field.get("value") for field in tree(asked).xpath("//form[@class='stack']//input")}
+    for code, status in ((old[0], 401), (new[0], 303)):
+        entered = world.client.post("/sign-in/second-factor", data={**step, "code": code}, headers=ORIGIN)
+        assert entered.status_code == status
+
+
+def test_without_a_second_factor_the_way_to_new_codes_leads_to_setting_it_up(world: World, viewer: Someone) -> None:
+    for ask in (world.client.get, world.client.post):
+        assert where(ask("/settings/recovery-codes", headers=viewer.headers))[0] == "/settings/second-factor"
+    assert not tree(world.client.get("/settings", headers=viewer.headers)).xpath("//a[contains(@href, 'recovery')]")
+
+
+def test_a_german_reader_renews_codes_in_german(world: World, viewer: Someone) -> None:
+    _, _, headers = with_second_factor(world, viewer)
+    world.client.post("/settings/profile", data={"name": "Bianca", "locale": "de"}, headers=headers)
+    page = words(world.client.get("/settings/recovery-codes", headers=headers))
+    assert "Neue Wiederherstellungscodes" in page
+    assert "Die alten gelten sofort nicht mehr" in page
+
+
 def test_an_owner_without_second_factor_is_led_to_set_it_up(world: World) -> None:
     tenant = world.tenant()
     owner = world.someone(tenant, "owner", second_factor=False)
@@ -164,8 +204,7 @@ def test_asking_for_a_reset_says_the_same_for_every_address(world: World, viewer
 def test_a_reset_link_sets_a_new_password_once(world: World, viewer: Someone) -> None:
     with world.api.user(viewer.user_id) as scope:
         bound = world.api.within(scope)
-        reset_id = bound.password_resets.request(viewer.user_id, timedelta(minutes=30), per_day=5)
-        assert reset_id is not None
+        reset_id = bound.password_resets.request(viewer.user_id, timedelta(minutes=30))
         token = mint_reset(bound, viewer.user_id, reset_id, PEPPER)
     assert world.client.get(f"/reset-password?token={token}").status_code == 200
     weak = world.client.post("/reset-password", data={"token": token, "password": "password1234"}, headers=ORIGIN)

@@ -36,7 +36,7 @@ def audit_page(
             caller.tenant, before=before, limit=EVENTS_PER_PAGE + 1, action=chosen or None
         )
         head = caller.database.audit_log.head(caller.tenant)
-        anchors = caller.database.audit_log.anchors(caller.tenant)
+        anchor = caller.database.audit_log.newest_anchor(caller.tenant)
         people = people_of(caller)
     texts = Texts(language_for(auth.request, caller))
     shown = rows[:EVENTS_PER_PAGE]
@@ -48,7 +48,7 @@ def audit_page(
         events=[_event(row) for row in shown],
         before=shown[-1].seq if len(rows) > EVENTS_PER_PAGE else None,
         head=head,
-        anchor=anchors[-1] if anchors else None,
+        anchor=anchor,
         actions=[("", texts("audit.every")), *actions],
         action=chosen,
         people=people,

@@ -50,7 +50,7 @@ def checkout_form(auth: Annotated[Authorization, requires(Permission.BILLING_WRI
     def begin() -> str:
         with auth.transaction() as caller:
             billing.require_configured(auth.services.settings)
-        return billing.begin_checkout(auth.services, caller, plan)
+        return billing.begin_checkout(auth, caller, plan)
 
     return _led(auth, begin)
 
@@ -62,7 +62,7 @@ def portal_form(auth: Annotated[Authorization, requires(Permission.BILLING_WRITE
     def begin() -> str:
         with auth.transaction() as caller:
             billing.require_configured(auth.services.settings)
-        return billing.begin_portal(auth.services, caller, attempt=auth.request.state.request_id)
+        return billing.begin_portal(auth, caller)
 
     return _led(auth, begin)
 

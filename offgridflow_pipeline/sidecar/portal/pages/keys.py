@@ -21,7 +21,12 @@ from offgridflow_pipeline.subscriptions.entitlements import Entitlement
 router = APIRouter(include_in_schema=False)
 
 #: Text of a refusal by the field of an ApiKeyError.
-_REFUSALS = {"name": "name_taken", "permissions": "permissions", "expires_at": "expires_at", "key_id": "key_ended"}
+_REFUSALS = {
+    "name": "name_taken", "permissions": "permissions", "expires_at": "expires_at", "key_id": "key_ended",
+    "keys": "too_many_keys",
+}  # fmt: skip
+#: Fields of an ApiKeyError that the form does not have: their text stands above the page.
+_OF_NO_FIELD = {"key_id", "keys"}
 
 
 @router.get("/keys")
@@ -51,6 +56,7 @@ def create_key(
                 creator=caller.principal,
                 creator_permissions=caller.permissions,
                 expires_at=expires_at,
+                at_most=auth.services.settings.maximum_live_keys,
                 **trail(auth.request),
             )
     except InvalidDayError:
@@ -114,6 +120,6 @@ def _keys(auth: Authorization, *, refused: str | None = None, **entered: Any) ->
         name=entered.get("name", ""),
         chosen=entered.get("chosen", []),
         until=entered.get("until") or next_year.isoformat(),
-        refusal=text if refused == "key_id" else None,
+        refusal=text if refused in _OF_NO_FIELD else None,
         wrong={} if refused is None else {refused: text},
     )

@@ -64,7 +64,7 @@ def confirm(auth: Annotated[Authorization, signed_in()], code: Field = "") -> Re
         if refusal.code == "not_enrolled":
             return see_other("/settings/second-factor?error=not_enrolled")
         return _again(auth, refusal)
-    response = page(auth.request, "recovery_codes.html", caller, codes=codes)
+    response = page(auth.request, "recovery_codes.html", caller, codes=codes, are_renewed=False)
     cookies.set_session(response, auth.services, token)
     return response
 
