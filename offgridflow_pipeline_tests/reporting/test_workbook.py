@@ -176,6 +176,14 @@ def test_the_first_sheet_says_whose_report_it_is_and_what_it_was_made_with(facts
         assert {"Facts", "Factors", "Dictionary", "Reconciliation"} <= about.keys() & set(book.sheetnames)
 
 
+def test_words_are_set_left_and_marks_in_place_of_figures_right(workbook):
+    with closing(load_workbook(workbook)) as book:
+        words = [row[1] for row in book["About"].iter_rows(min_row=HEAD_ROW + 1) if isinstance(row[1].value, str)]
+        marks = [cell for row in book["Statement"].iter_rows() for cell in row if str(cell.value).startswith("n/a [")]
+        assert {cell.alignment.horizontal for cell in words} <= {None, "left"}
+        assert {cell.alignment.horizontal for cell in marks} == {"right"}
+
+
 def test_a_factor_stands_with_value_source_licence_and_share(facts, cited, workbook):
     first, second = records(workbook, "Factors")
     assert (first["Value"], first["Publisher"], first["Licence"]) == (0.385, "EPA", "public domain")

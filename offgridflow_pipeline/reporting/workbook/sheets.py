@@ -87,8 +87,9 @@ class Sheet:
 
     @property
     def figures(self) -> frozenset[int]:
-        """Columns of figures, by number."""
-        return frozenset(place for row in self.rows for place, cell in enumerate(row.cells) if _is_figure(cell))
+        """Columns of figures, by number; one whose texts wrap is read as text, a figure among them or not."""
+        places = {place for row in self.rows for place, cell in enumerate(row.cells) if _is_figure(cell)}
+        return frozenset(place for place in places if not self.columns[place].wraps)
 
     @property
     def reasons(self) -> list[str]:
