@@ -58,16 +58,20 @@ class Probe:
         return self.unpacked / self.packed
 
 
+def is_gzip(path: Path) -> bool:
+    """Whether the file begins as a gzip stream does."""
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
+
+
 def probed(item: LocalObject, limits: ReadLimits) -> Probe | None:
     """What the object's beginning tells of it; None when it is no gzip stream.
 
     Raises:
         BillingObjectError: larger than the limits, unpacked or as it is, or a damaged gzip stream.
     """
-    with item.path.open("rb") as stream:
-        zipped = stream.read(len(MAGIC)) == MAGIC
     size = item.path.stat().st_size
-    if not zipped:
+    if not is_gzip(item.path):
         if size > limits.maximum_bytes:
             raise BillingObjectError(item.source, f"it has {size:,} bytes", "Split the export into smaller files")
         return None

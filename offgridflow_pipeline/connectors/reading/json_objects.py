@@ -14,7 +14,7 @@ from isal import igzip
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
 from offgridflow_pipeline.connectors.feeds import Dialect
-from offgridflow_pipeline.connectors.reading.gzip_objects import MAGIC, UNREADABLE, probed
+from offgridflow_pipeline.connectors.reading.gzip_objects import UNREADABLE, is_gzip, probed
 from offgridflow_pipeline.connectors.reading.header import bind, dialect
 from offgridflow_pipeline.connectors.reading.relation import ROW, LocalObject, ReadLimits, Relation, quoted
 from offgridflow_pipeline.lake import schemas
@@ -24,10 +24,8 @@ _STRUCTURE_MEMORY = "256MiB"
 
 def is_json(item: LocalObject) -> bool:
     """Whether the object's text begins with a brace; no CSV header does."""
-    with item.path.open("rb") as stream:
-        zipped = stream.read(len(MAGIC)) == MAGIC
     try:
-        with igzip.open(item.path, "rb") if zipped else item.path.open("rb") as stream:
+        with igzip.open(item.path, "rb") if is_gzip(item.path) else item.path.open("rb") as stream:
             return stream.read(1) == b"{"
     except UNREADABLE:
         return False  # the CSV reader says what is wrong with it

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from offgridflow_pipeline.connectors.errors import BillingObjectError
-from offgridflow_pipeline.connectors.reading.gzip_objects import OVERSIZED, trouble
+from offgridflow_pipeline.connectors.reading.gzip_objects import DAMAGED, OVERSIZED, is_gzip, trouble
 from offgridflow_pipeline.connectors.reading.relation import MAXIMUM_LINE_BYTES, ROW, LocalObject, quoted
 
 _MARKER = "OGF-REFUSED"
@@ -22,7 +22,7 @@ _UNREADABLE = (
     (r"unterminated quote", "a quote is not closed", _AGAIN),
     (r"[Mm]aximum line size of (\d+) bytes", r"the row is longer than \1 bytes", "Remove the oversized cell"),
     (r"unicode|utf-?8", "the text is not UTF-8", "Export it as UTF-8"),
-    (r"GZIP|gzip|miniz|inflate", "the gzip stream is damaged or cut off", _AGAIN),
+    (r"GZIP|gzip|miniz|inflate", *DAMAGED),
     (r"invalid state|RFC 4180", "the text is not valid CSV (quotes or line ends)", _AGAIN),
 )
 
@@ -84,8 +84,7 @@ def _refused(text: str, objects: Sequence[LocalObject]) -> BillingObjectError | 
 def _oversized_row(objects: Sequence[LocalObject]) -> tuple[LocalObject | None, int | None]:
     """The first object with a line over the limit, and its row; the engine does not say where it stopped."""
     for item in objects:
-        zipped = item.path.open("rb").read(2) == b"\x1f\x8b"
-        with (gzip.open if zipped else open)(item.path, "rb") as stream:
+        with (gzip.open if is_gzip(item.path) else open)(item.path, "rb") as stream:
             row, length = 0, 0
             while chunk := stream.read(1 << 20):
                 for position, part in enumerate(chunk.split(b"\n")):
